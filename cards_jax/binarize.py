@@ -1,0 +1,50 @@
+"""From scores to effective weights: gain and sign per layer, with the straight-through gradient."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+def gain(weights: Array, mask: Array, count: Array | None = None) -> Array:
+    """Mean |w| of the kept weights of one layer, a scalar (alpha of Diffenderfer and Kailkhura 2021).
+
+    An emptied layer has gain 0 rather than 0/0. `count` replaces the denominator; the original's is off by one.
+    """
+    if count is None:
+        count = jnp.sum(mask, dtype=jnp.int32)
+    total = jnp.sum(jnp.where(mask, jnp.abs(weights), 0))
+    return total / jnp.maximum(count, 1).astype(total.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def popup(scores: Array, weights: Array, mask: Array, binary: bool, count: Array | None = None):
+    """Effective weights of one layer: mask * w, or mask * gain * sign(w) if binary. Differentiable in `scores` only.
+
+    Forward is exact (a sum such as m + s - s would leave more than three distinct values in float32); backward takes
+    dm/d|s| as one, so dL/ds = dL/dW * w * sign(s) for kept and pruned weights alike, binary or not: the gain is a
+    constant in the original's gradient.
+    """
+    if binary:
+        weights = gain(weights, mask, count) * jnp.sign(weights)
+    return jnp.where(mask, weights, 0)
+
+
+def _forward(scores, weights, mask, binary, count=None):
+    return popup(scores, weights, mask, binary, count), (scores, weights, mask, count)
+
+
+def _backward(binary, saved, g):
+    scores, weights, mask, count = saved
+    none = None if count is None else np.zeros(jnp.shape(count), jax.dtypes.float0)
+    return (
+        g * weights * jnp.sign(scores),
+        jnp.zeros_like(weights),
+        np.zeros(mask.shape, jax.dtypes.float0),
+        none,
+    )
+
+
+popup.defvjp(_forward, _backward)

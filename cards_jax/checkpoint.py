@@ -1,0 +1,358 @@
+"""Checkpoints that are whole and unharmed, or do not exist."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from cards_jax import files
+
+Tree = Any
+
+# Orbax's own name for a step that it is still writing.
+_UNFINISHED = ".orbax-checkpoint-tmp"
+
+
+class RunLocked(OSError):
+    """Another process works in this folder."""
+
+
+class Checkpoints:
+    """The last good states of a training, each in a folder named by its step.
+
+    Orbax writes the arrays, from all processes together; a manifest with the size and SHA-256 of
+    every file makes the step exist. All processes call the methods, and see one folder.
+    `notice` receives each line that a user should read; by default it goes to stderr.
+    """
+
+    def __init__(
+        self, folder: str | Path, keep: int = 2, notice: Callable[[str], None] | None = None
+    ):
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        self.folder = Path(folder).absolute()
+        self.keep = keep
+        self._notice = notice or (lambda line: print(line, file=sys.stderr))
+        self._verified: set[int] = set()
+
+    def steps(self) -> list[int]:
+        """Steps whose manifest is whole and whose files have the right sizes, ascending."""
+        return [step for step in self._on_disk() if self._fault(step, hashes=False) is None]
+
+    def save(self, step: int, state: Tree, meta: dict) -> None:
+        """Store a tree of jax.Arrays and a JSON-able dict, and only then delete older steps.
+
+        A step that is already stored with the same state takes the new meta and is not written
+        again. Raises OSError, in one line, where it cannot be stored: the steps before it stay;
+        ValueError where this step is stored with another state, or a later one is stored.
+        """
+        arrays = _named(state)
+        note = {"step": int(step), "meta": meta, "leaves": _described(arrays)}
+        note = json.loads(json.dumps(note))  # a meta that is no JSON ends here, before any writing
+        with _one_line(f"cannot save checkpoint {step} in {self.folder}"):
+            if _on_first_host(lambda: self._is_stored(step)):
+                self._confirm(step, arrays, note)
+            else:
+                _on_first_host(lambda: self._make_room(sum(x.nbytes for x in arrays.values())))
+                self._write(step, arrays)
+                _on_first_host(lambda: self._finish(step, note))
+
+    def restore(self, target: Tree) -> tuple[int, Tree, dict] | None:
+        """The newest good step, its state and its meta, or None where no good one is stored.
+
+        `target` is the wanted tree of jax.ShapeDtypeStruct with shardings, which may be of other
+        devices than those that saved. Newer steps that are damaged are passed over with a notice.
+        Raises ValueError where the stored state has other leaves, shapes or dtypes.
+        """
+        step = _on_first_host(self._newest_good)
+        if step < 0:
+            return None
+        note = files.inspect(self._at(step), hashes=False)
+        wanted = _named(target)
+        mismatch = _mismatch(note["leaves"], _described(wanted))
+        if mismatch:
+            raise ValueError(f"checkpoint {step} in {self.folder} does not fit: {mismatch}")
+        with _one_line(f"cannot read checkpoint {step} in {self.folder}"):
+            arrays = self._read(step, wanted)
+        return step, jax.tree.unflatten(jax.tree.structure(target), arrays.values()), note["meta"]
+
+    def _at(self, step: int) -> Path:
+        return self.folder / str(step)
+
+    def _on_disk(self) -> list[int]:
+        names = os.listdir(self.folder) if self.folder.is_dir() else []
+        return sorted(int(name) for name in names if name.isdecimal() and name.isascii())
+
+    def _fault(self, step: int, hashes: bool = True) -> str | None:
+        """What is wrong with a step, or None."""
+        try:
+            stored = files.inspect(self._at(step), hashes)["step"]
+        except files.Damaged as error:
+            return str(error)
+        return None if stored == step else f"{files.MANIFEST} belongs to step {stored}"
+
+    def _is_good(self, step: int) -> bool:
+        """Whether a step is unharmed; each is hashed once in the life of this object."""
+        if step not in self._verified and self._fault(step) is None:
+            self._verified.add(step)
+        return step in self._verified
+
+    def _newest_good(self) -> int:
+        """The newest unharmed step, or -1; says which newer ones are damaged."""
+        self._verified.clear()
+        faults, found = {}, -1
+        for step in reversed(self._on_disk()):
+            if self._is_good(step):
+                found = step
+                break
+            faults[step] = self._fault(step)
+        then = "training starts over from the beginning"
+        if found >= 0:
+            then = f"checkpoint {found} is used instead"
+        for step, fault in faults.items():
+            self._notice(f"checkpoint {step} in {self.folder} is damaged: {fault}; {then}")
+        return found
+
+    def _is_stored(self, step: int) -> bool:
+        """Whether this very step is stored and good; clears the way for it where it is not."""
+        later = [other for other in self.steps() if other >= step and self._fault(other) is None]
+        if later and later[-1] > step:
+            raise ValueError(
+                f"cannot save checkpoint {step} in {self.folder}: step {later[-1]} is stored there"
+            )
+        if not later:
+            self._delete(step)
+        return bool(later)
+
+    def _confirm(self, step: int, arrays: dict[str, jax.Array], note: dict) -> None:
+        """Give an already stored step the new note, provided that it holds the same arrays."""
+        stored = files.inspect(self._at(step), hashes=False)
+        same = stored["leaves"] == note["leaves"] and _same_bits(self._read(step, arrays), arrays)
+        if not _on_every_host(same):
+            raise ValueError(
+                f"checkpoint {step} in {self.folder} is already stored, with another state"
+            )
+        if stored["meta"] != note["meta"]:
+            _on_first_host(lambda: files.amend(self._at(step), note))
+
+    def _make_room(self, nbytes: int) -> None:
+        """Delete what an interrupted save left, and refuse to start where the disk is too full."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.folder, os.W_OK):
+            raise OSError("the folder is not writable")
+        self._sweep()
+        free = shutil.disk_usage(self.folder).free
+        if free < nbytes:
+            raise OSError(f"it takes {nbytes / 1e6:.2f} MB where {free / 1e6:.2f} MB are free")
+
+    def _write(self, step: int, arrays: dict[str, jax.Array]) -> None:
+        filled = {name: x for name, x in arrays.items() if x.size}  # orbax refuses empty arrays
+        args = ocp.args.Composite(state=ocp.args.StandardSave(filled))
+        try:
+            with _orbax(self.folder) as orbax:
+                # Without force, orbax skips a step that is older than another, with no error.
+                orbax.save(step, args=args, force=True)
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices(f"checkpoint {step}")
+        except Exception:
+            self._sweep()
+            raise
+
+    def _read(self, step: int, wanted: dict) -> dict[str, jax.Array]:
+        """The stored arrays, each with the shape, dtype and sharding of its namesake."""
+        filled = {name: _abstract(x) for name, x in wanted.items() if x.size}
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(filled))
+        with _orbax(self.folder) as orbax:
+            stored = orbax.restore(step, args=args)["state"]
+        return {name: stored[name] if x.size else _empty(x) for name, x in wanted.items()}
+
+    def _finish(self, step: int, note: dict) -> None:
+        """Seal a written step, read it back from the disk, and delete what is now superfluous."""
+        try:
+            files.seal(self._at(step), note)
+            fault = self._fault(step)
+            if fault:
+                raise OSError(f"{fault}, right after it was written")
+        except OSError:
+            self._delete(step)
+            raise
+        self._verified.add(step)
+        kept = [other for other in self.steps() if self._is_good(other)][-self.keep :]
+        for other in set(self._on_disk()) - set(kept):
+            self._delete(other)
+
+    def _delete(self, step: int) -> None:
+        """Delete a step, manifest first: killed halfway, no part of it passes for the whole."""
+        self._verified.discard(step)
+        (self._at(step) / files.MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(self._at(step), ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Delete what interrupted saves left: unfinished steps, and finished ones never sealed."""
+        if jax.process_index() > 0:
+            return
+        for path in self.folder.glob(f"*{_UNFINISHED}*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for step in self._on_disk():
+            if not (self._at(step) / files.MANIFEST).exists():
+                self._delete(step)
+
+
+@contextlib.contextmanager
+def lock(folder: str | Path) -> Iterator[None]:
+    """Hold a folder for this process; the system releases it even when the process is killed.
+
+    Raises RunLocked, naming the folder and the process that holds it, and OSError where the
+    folder is missing or cannot be written.
+    """
+    with _one_line(f"cannot lock {folder}"):
+        handle = os.open(Path(folder) / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with _one_line(f"cannot lock {folder}"):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
+                raise RunLocked(
+                    f"{folder} is in use by {holder or 'another process'}; "
+                    "wait for it, end it, or choose another folder"
+                ) from None
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _orbax(folder: Path) -> Iterator[ocp.CheckpointManager]:
+    """A fresh manager for one operation: after a failed save the old one skips later saves."""
+    options = ocp.CheckpointManagerOptions(
+        enable_async_checkpointing=False, save_root_metadata=False, create=False
+    )
+    try:
+        with _quiet(), ocp.CheckpointManager(folder, options=options) as manager:
+            yield manager
+    except ValueError as error:  # which is how orbax reports a full disk
+        raise OSError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep orbax's account of each save, tens of lines, from the console."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _one_line(action: str) -> Iterator[None]:
+    """Say in one line what failed and why."""
+    try:
+        yield
+    except RunLocked:
+        raise
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())[:300]
+        raise OSError(f"{action}: {reason}") from error
+
+
+def _on_first_host(work: Callable[[], int | None]) -> int:
+    """Do the work on process 0 alone; its answer, or its failure, is that of every process."""
+    answer, failure = 0, None
+    if jax.process_index() == 0:
+        try:
+            answer = work() or 0
+        except (OSError, ValueError) as error:
+            failure = error
+    if jax.process_count() > 1:
+        outcome = np.array([failure is not None, answer], np.int32)
+        failed, answer = map(int, multihost_utils.broadcast_one_to_all(outcome))
+        if failed and failure is None:
+            failure = OSError("process 0 failed, and says why")
+    if failure is not None:
+        raise failure
+    return answer
+
+
+def _on_every_host(flag: bool) -> bool:
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.int32(flag)).all())
+
+
+def _named(tree: Tree) -> dict[str, jax.Array]:
+    """The leaves by path, such as `card/params/conv1/kernel`, in the tree's own order.
+
+    What lies on the disk so has our names, whatever classes the tree is made of.
+    """
+    leaves = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator="/") or "leaf"
+        if getattr(leaf, "sharding", None) is None:
+            raise ValueError(f"{name} must be a jax.Array or have a sharding, got {type(leaf)}")
+        if name in leaves:
+            raise ValueError(f"two leaves of the state have the name {name}")
+        leaves[name] = leaf
+    if not any(leaf.size for leaf in leaves.values()):
+        raise ValueError("the state holds no numbers to store")
+    return leaves
+
+
+def _described(leaves: dict) -> dict[str, str]:
+    """Dtype and shape of each leaf in words, such as `float32[3, 3]`."""
+    return {name: f"{x.dtype}{list(x.shape)}" for name, x in leaves.items()}
+
+
+def _mismatch(stored: dict[str, str], wanted: dict[str, str]) -> str:
+    """How a stored state differs from the wanted one, in one line; empty where it does not."""
+    lacking = [name for name in wanted if name not in stored]
+    foreign = [name for name in stored if name not in wanted]
+    other = [name for name in wanted if name in stored and stored[name] != wanted[name]]
+    parts = []
+    if lacking:
+        parts.append(f"it lacks {_listed(lacking)}")
+    if foreign:
+        parts.append(f"it also holds {_listed(foreign)}")
+    if other:
+        parts.append(_listed([f"{x} is {stored[x]}, not {wanted[x]}" for x in other]))
+    return "; ".join(parts)
+
+
+def _listed(words: list[str]) -> str:
+    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+    return ", ".join(words[:3]) + more
+
+
+def _abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+def _empty(x: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
+    return jax.make_array_from_callback(x.shape, x.sharding, lambda _: np.empty(x.shape, x.dtype))
+
+
+def _same_bits(left: dict[str, jax.Array], right: dict[str, jax.Array]) -> bool:
+    """Whether this process's parts are equal bit by bit, so that NaN equals NaN."""
+    pairs = [
+        (a.data, b.data)
+        for name in left
+        for a, b in zip(left[name].addressable_shards, right[name].addressable_shards, strict=True)
+    ]
+    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)

@@ -1,0 +1,321 @@
+"""What a run is: default fields, validation, identity."""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import itertools
+import json
+import math
+import pkgutil
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+AXES = ("seeds", "sparsity", "learning_rate", "weight_decay")
+
+
+class ConfigError(ValueError):
+    """A user's mistake in a config or flag; its message is one line naming field, value and what is allowed."""
+
+
+def defaults() -> ConfigDict:
+    """Every field with its default: biprop on the embedded digits. Configs are short diffs on this."""
+    c = ConfigDict()
+    c.name = "run"
+    c.workdir = "runs"
+
+    c.method = "bp"  # a module of cards_jax/methods
+    c.scope = "layerwise"  # or "global": whether weights compete within or across layers
+    c.seeds = (0,)
+    c.sparsity = (0.5,)  # fraction removed
+    c.learning_rate = (0.1,)
+    c.weight_decay = (1e-4,)
+    c.combine = "product"  # of the four axes above, or "zip"
+    c.batch_size = 128
+    c.epochs = 100
+    c.augment = "standard"  # a module of cards_jax/augment
+    c.label_smoothing = 0.0
+    c.holdout = 0  # training images, never trained on, for whatever is tuned or chosen
+    c.baseline = placeholder(str)  # "auto" (train or reuse the matching dense run) or a run folder
+
+    c.data = ConfigDict()
+    c.data.name = "digits"  # a module of cards_jax/data
+    c.data.dir = placeholder(str)
+    c.data.download = False
+    c.data.cache_dir = placeholder(str)
+    c.data.image_size = placeholder(int)
+    c.data.subset = 0  # first n training images, 0 is all
+    c.data.subset_per_class = 0  # first n of every class
+
+    c.model = ConfigDict()
+    c.model.name = "conv4"  # a variant named in cards_jax/models
+    c.model.width = placeholder(int)  # channels of the first stage; None is the architecture's own
+    c.model.num_classes = placeholder(int)  # None is the data's
+    c.model.affine = placeholder(bool)  # learnable BatchNorm; None is the method's custom
+    c.model.bias = placeholder(bool)  # of the last layer; None follows `affine`
+    c.model.gamma = "ones"  # initial BatchNorm scale: "ones" or "uniform"
+
+    c.popup = ConfigDict()
+    c.popup.weight_init = placeholder(str)  # None: signed_constant for ep, kaiming_normal for bp
+    c.popup.weight_scale = placeholder(str)  # None: inv_keep without BatchNorm, else none
+    c.popup.progressive_epochs = 10  # of global scope: cubic from 0.5 to the final sparsity
+    c.popup.ties = "index"  # exactly k survive; "strict" is the originals' global rule
+
+    c.optimizer = ConfigDict()
+    c.optimizer.momentum = 0.9
+    c.optimizer.nesterov = False
+
+    c.schedule = ConfigDict()
+    c.schedule.kind = "cosine"  # or "step", "constant"
+    c.schedule.per = "step"  # or "epoch", as the originals of ep and bp step it
+    c.schedule.warmup_epochs = 0.0
+    c.schedule.drops = (80, 120)  # epochs, of kind "step"
+    c.schedule.drop_factor = 0.1
+
+    c.compute = ConfigDict()
+    c.compute.dtype = "float32"  # of activations; "bfloat16" pays on accelerators only
+    c.compute.convolution = placeholder(str)  # models/convolution.py; None is measured per backend
+    c.compute.selection = placeholder(str)  # select.py; None is measured per backend
+    c.compute.group_size = 0  # realizations at a time; 0 is what fits the memory
+    c.compute.batch_split = 0  # devices that share one batch; 0 is automatic
+    c.compute.devices = 0  # 0 is all; on a CPU one per core
+    c.compute.deterministic = False  # of a GPU: bit-equal reruns, slower
+
+    c.evaluate = ConfigDict()
+    c.evaluate.every_epochs = 1
+    c.evaluate.batch_size = 500
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.every_minutes = 5.0
+    c.checkpoint.keep = 2
+
+    c.log = ConfigDict()
+    c.log.tensorboard = False
+
+    c.dense = ConfigDict()  # what the baseline "auto" changes beside the method; None keeps this run's value
+    c.dense.learning_rate = placeholder(float)
+    c.dense.weight_decay = placeholder(float)
+    c.dense.epochs = placeholder(int)
+    return c
+
+
+# Fields that change where and how fast a run computes, or which realizations it holds, but not what a realization is.
+NOT_IDENTITY = ("name", *AXES, "combine", "workdir", "baseline", "dense", "checkpoint", "log", "evaluate.batch_size")
+NOT_IDENTITY += ("data.dir", "data.download", "data.cache_dir")
+NOT_IDENTITY += tuple(f"compute.{x}" for x in ("group_size", "batch_split", "devices", "deterministic"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """The scalars of one realization."""
+
+    seed: int
+    sparsity: float
+    learning_rate: float
+    weight_decay: float
+
+
+def points(c: ConfigDict) -> list[Point]:
+    """The realizations that a config asks for: product (seeds slowest) or zip of its four axes."""
+    axes = [getattr(c, axis) for axis in AXES]
+    if c.combine == "zip":
+        length = max(len(a) for a in axes)
+        axes = [a * length if len(a) == 1 else a for a in axes]
+        return [Point(*values) for values in zip(*axes, strict=True)]
+    return [Point(*values) for values in itertools.product(*axes)]
+
+
+def flat(c: ConfigDict) -> dict[str, Any]:
+    """{dotted field: value}."""
+    out = {}
+    for name in sorted(c.keys()):
+        value = c[name]
+        if isinstance(value, ConfigDict):
+            out.update({f"{name}.{k}": v for k, v in flat(value).items()})
+        else:
+            out[name] = value
+    return out
+
+
+def changes(c: ConfigDict) -> dict[str, Any]:
+    """The fields that differ from `defaults()`: adding a field later does not rename older runs."""
+    standard = flat(defaults())
+    return {k: v for k, v in flat(c).items() if v != standard.get(k)}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def shared_identity(c: ConfigDict) -> str:
+    """Hash of what all realizations of a run share; the run's folder is named by it."""
+    hidden = lambda k: any(k == x or k.startswith(x + ".") for x in NOT_IDENTITY)  # noqa: E731
+    return _digest({k: v for k, v in changes(c).items() if not hidden(k)})
+
+
+def identity(c: ConfigDict, point: Point) -> str:
+    """Hash of one realization: its scalars and what it shares."""
+    return _digest([shared_identity(c), dataclasses.asdict(point)])
+
+
+def to_json(c: ConfigDict) -> str:
+    """Snapshot of every field, readable by `from_json`."""
+    return json.dumps(c.to_dict(), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> ConfigDict:
+    """The config of a snapshot; fields that it does not know keep their defaults.
+
+    Raises ConfigError for fields that do not exist and for values of another type.
+    """
+    c = defaults()
+    for field, value in _flat_dict(json.loads(text)).items():
+        assign(c, field, tuple(value) if isinstance(value, list) else value)
+    return c.lock()
+
+
+def _flat_dict(d: dict, prefix: str = "") -> dict[str, Any]:
+    out = {}
+    for k, v in d.items():
+        out.update(_flat_dict(v, f"{prefix}{k}.") if isinstance(v, dict) else {prefix + k: v})
+    return out
+
+
+def assign(c: ConfigDict, field: str, value: Any) -> None:
+    """Set a dotted field; ConfigError for an unknown field or a value of another type."""
+    known = flat(defaults())
+    if field not in known:
+        near = difflib.get_close_matches(field, known, 1, 0)
+        raise ConfigError(f"{field}: no such field; nearest is {near[0]!r}")
+    parent, _, last = field.rpartition(".")
+    try:
+        with c.unlocked():
+            node = c
+            for part in parent.split(".") if parent else ():
+                node = node[part]
+            node[last] = value
+    except TypeError:
+        kind = type(known[field]).__name__
+        raise ConfigError(f"{field}={value!r}: must be of type {kind}") from None
+
+
+def one_of(c: ConfigDict, field: str, allowed: tuple[str, ...] | list[str]) -> None:
+    """Raise ConfigError unless the field's value is one of `allowed`."""
+    value = flat(c)[field]
+    if value not in allowed:
+        near = difflib.get_close_matches(str(value), allowed, 1, 0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{field}={value!r}: allowed are {', '.join(allowed)}{hint}")
+
+
+def in_range(field: str, value: Any, low: float, high: float, text: str) -> None:
+    """Raise ConfigError unless value is a finite number in [low, high)."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value < high:
+        raise ConfigError(f"{field}={value!r}: allowed is {text}")
+
+
+TINY = 5e-324  # the smallest number above zero
+AXIS_RANGES = {
+    "seeds": (0, 2**32, "a whole number from 0 to 4294967295"),
+    "sparsity": (0, 1, "the fraction removed, from 0 to below 1"),
+    "learning_rate": (TINY, math.inf, "a number above 0"),
+    "weight_decay": (0, math.inf, "0 or more"),
+}
+RANGES = {
+    "batch_size": (1, 2**31, "1 or more"),
+    "epochs": (1, 2**31, "1 or more"),
+    "label_smoothing": (0, 1, "from 0 to below 1"),
+    "holdout": (0, 2**31, "0 or more"),
+    "data.subset": (0, 2**31, "0 (all) or more"),
+    "data.subset_per_class": (0, 2**31, "0 (all) or more"),
+    "optimizer.momentum": (0, 1, "from 0 to below 1"),
+    "schedule.warmup_epochs": (0, math.inf, "0 or more"),
+    "schedule.drop_factor": (TINY, 1 + 1e-9, "above 0, up to 1"),
+    "popup.progressive_epochs": (0, 2**31, "0 or more"),
+    "compute.group_size": (0, 2**31, "0 (automatic) or more"),
+    "compute.batch_split": (0, 2**31, "0 (automatic) or more"),
+    "compute.devices": (0, 2**31, "0 (all) or more"),
+    "evaluate.every_epochs": (1, 2**31, "1 or more"),
+    "evaluate.batch_size": (1, 2**31, "1 or more"),
+    "checkpoint.every_minutes": (0, math.inf, "0 (after every chunk) or more"),
+    "checkpoint.keep": (1, 2**31, "1 or more"),
+}
+OPTIONAL_RANGES = {
+    "data.image_size": (1, 4097, "1 to 4096 pixels"),
+    "model.width": (1, 2**20, "1 or more"),
+    "model.num_classes": (2, 2**20, "2 or more"),
+    "dense.learning_rate": (TINY, math.inf, "above 0"),
+    "dense.weight_decay": (0, math.inf, "0 or more"),
+    "dense.epochs": (1, 2**31, "1 or more"),
+}
+
+
+def _modules(package: str) -> list[str]:
+    path = importlib.import_module(f"cards_jax.{package}").__path__
+    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+
+
+def _check_axes(c: ConfigDict) -> None:
+    for axis, (low, high, text) in AXIS_RANGES.items():
+        values = getattr(c, axis)
+        if not values:
+            raise ConfigError(f"{axis}=(): needs at least one value")
+        for value in values:
+            in_range(axis, value, low, high, text)
+            if axis == "seeds" and not isinstance(value, int):
+                raise ConfigError(f"seeds={value!r}: allowed is {text}")
+        kind = int if axis == "seeds" else float
+        with c.unlocked():
+            c[axis] = tuple(kind(value) for value in values)
+    one_of(c, "combine", ("product", "zip"))
+    lengths = {axis: len(getattr(c, axis)) for axis in AXES}
+    if c.combine == "zip" and len({n for n in lengths.values() if n > 1}) > 1:
+        raise ConfigError(f"combine='zip': axes must have one length or length 1, got {lengths}")
+    if len(set(points(c))) < len(points(c)):
+        raise ConfigError("seeds, sparsity, learning_rate, weight_decay: a realization occurs twice")
+
+
+def validate(c: ConfigDict) -> ConfigDict:
+    """Check everything that can be known without data; axis fields become tuples of int and float.
+
+    Raises ConfigError with one line that names the field, its value and what is allowed.
+    """
+    from cards_jax import methods, models  # here: both depend on this module
+    from cards_jax.models import convolution
+
+    _check_axes(c)
+    one_of(c, "method", methods.names())
+    one_of(c, "scope", ("layerwise", "global"))
+    one_of(c, "augment", _modules("augment"))
+    one_of(c, "model.name", list(models.families()))
+    one_of(c, "model.gamma", ("ones", "uniform"))
+    one_of(c, "schedule.kind", ("cosine", "step", "constant"))
+    one_of(c, "schedule.per", ("step", "epoch"))
+    one_of(c, "compute.dtype", ("float32", "bfloat16"))
+    if c.compute.convolution is not None:
+        one_of(c, "compute.convolution", convolution.FORMULATIONS)
+    if c.compute.selection is not None:
+        one_of(c, "compute.selection", ("histogram", "bisection"))
+    values = flat(c)
+    for field, (low, high, text) in RANGES.items():
+        in_range(field, values[field], low, high, text)
+    for field, (low, high, text) in OPTIONAL_RANGES.items():
+        if values[field] is not None:
+            in_range(field, values[field], low, high, text)
+    if c.data.subset and c.data.subset_per_class:
+        raise ConfigError("data.subset, data.subset_per_class: only one of them can be set")
+    if not c.name or not all(x.isalnum() or x in "._-" for x in c.name) or c.name[0] == ".":
+        raise ConfigError(f"name={c.name!r}: allowed are letters, digits, '.', '_' and '-'")
+    for drop in c.schedule.drops:
+        in_range("schedule.drops", drop, 0, math.inf, "epochs, 0 or more")
+    if c.schedule.warmup_epochs > c.epochs:
+        raise ConfigError(
+            f"schedule.warmup_epochs={c.schedule.warmup_epochs}: allowed is up to epochs={c.epochs}"
+        )
+    method = methods.method(c.method)
+    if hasattr(method, "check"):
+        method.check(c)
+    return c

@@ -1,0 +1,41 @@
+"""1,797 handwritten digits of 8x8 pixels that come with scikit-learn: the data that needs no network."""
+
+import numpy as np
+from PIL import Image
+
+from cards_jax.data import partition, pixels
+
+CLASSES = tuple("0123456789")
+TEST_IMAGES = 360
+
+
+def load(
+    split: str,
+    dir: str | None = None,
+    download: bool = False,
+    cache_dir: str | None = None,
+    image_size: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The fixed stratified split, 1,437 train and 360 test, resized to 32x32x3 unless told otherwise.
+
+    There is nothing to find or fetch, so `dir`, `download` and `cache_dir` are not looked at.
+    """
+    from sklearn.datasets import load_digits  # takes a second to import
+
+    bunch = load_digits()
+    labels = bunch.target.astype(np.int32)
+    test = partition.chosen_per_class(labels, _test_counts(labels), "digits")
+    rows = test if split == "test" else np.delete(np.arange(len(labels)), test)
+    grey = np.rint(bunch.images[rows] * (255 / 16)).astype(np.uint8)
+    size = image_size or 32
+    images = np.stack([pixels.fitted(Image.fromarray(image), size) for image in grey])
+    return np.repeat(images[..., None], 3, axis=3), labels[rows]
+
+
+def _test_counts(labels_N: np.ndarray) -> np.ndarray:
+    """Test images per class: in proportion, remainders to the classes that are closest to one more."""
+    shares_K = np.bincount(labels_N) * TEST_IMAGES / len(labels_N)
+    counts_K = np.floor(shares_K).astype(int)
+    order = np.argsort(counts_K - shares_K, kind="stable")
+    counts_K[order[: TEST_IMAGES - counts_K.sum()]] += 1
+    return counts_K

@@ -1,0 +1,34 @@
+"""Size and statistics of uint8 images."""
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+def fitted(image: Image.Image, size: int) -> Image.Image:
+    """The largest centred square of an image, `size` pixels a side."""
+    # Pillow widens the bilinear filter when it shrinks, so shrinking averages over areas.
+    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+
+
+def resized(images_NHWC: np.ndarray, size: int | None) -> np.ndarray:
+    """The images, uint8 with three channels, `size` pixels a side; the same array if they are already."""
+    if size is None or images_NHWC.shape[1:3] == (size, size):
+        return images_NHWC
+    out = np.empty((len(images_NHWC), size, size, 3), np.uint8)
+    for i, image in enumerate(images_NHWC):
+        out[i] = fitted(Image.fromarray(image), size)
+    return out
+
+
+def mean_and_std(images_NHWC: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel in [0, 1] units, from exact integer counts."""
+    means, stds = [], []
+    for channel in range(images_NHWC.shape[-1]):
+        counts = np.bincount(images_NHWC[..., channel].ravel(), minlength=256)
+        total, levels = counts.sum(), np.arange(256)
+        mean = (counts @ levels) / total
+        # A constant channel would be divided by zero; half a grey level is below every real spread.
+        std = max((counts @ (levels - mean) ** 2 / total) ** 0.5, 0.5)
+        means.append(round(float(mean / 255), 6))
+        stds.append(round(float(std / 255), 6))
+    return tuple(means), tuple(stds)

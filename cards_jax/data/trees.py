@@ -1,0 +1,135 @@
+"""The files below a directory, or in a tar or zip archive, as one stream; nothing is ever unpacked to disk.
+
+Archives are not trusted: a name that points outside, a link, a device, or a size beyond the limits ends
+the reading with a ConfigError that names the archive and the member.
+"""
+
+import gzip
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from cards_jax.config import ConfigError
+
+File = tuple[str, int, Callable[[], bytes]]
+
+FILE_LIMIT = 256 * 2**20
+TOTAL_LIMIT = 64 * 2**30
+BLOCK = 512
+DAMAGES = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
+
+
+def files(path: Path, file_limit: int = FILE_LIMIT, total_limit: int = TOTAL_LIMIT) -> Iterator[File]:
+    """Yields (name with forward slashes, size in bytes, function that reads it) for each regular file.
+
+    Read a file before asking for the next one. An archive that is walked to its end has had its
+    checksum (gzip, zip) or its end mark (tar) verified.
+    """
+    try:
+        if path.is_dir():
+            yield from _directory(path)
+        else:
+            yield from _archive(path)(path, file_limit, total_limit)
+    except DAMAGES as error:
+        raise ConfigError(f"data.dir: {path} is truncated or damaged ({error})") from error
+
+
+def _archive(path: Path) -> Callable[[Path, int, int], Iterator[File]]:
+    with open(path, "rb") as file:
+        head = file.read(BLOCK)
+    if head.startswith(b"PK"):
+        return _zip
+    if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
+        return _tar
+    seen = "is a web page" if head.lstrip()[:1] == b"<" else f"starts with {head[:8]!r}"
+    raise ConfigError(f"data.dir: {path} {seen}; allowed are .tar, .tar.gz and .zip archives")
+
+
+def _directory(path: Path) -> Iterator[File]:
+    visited = set()
+    for folder, folders, names in os.walk(path, followlinks=True, onerror=_raise):
+        if (real := os.path.realpath(folder)) in visited:  # a link back up would never end
+            folders.clear()
+            continue
+        visited.add(real)
+        for name in names:
+            file = Path(folder, name)
+            if file.is_file():
+                yield file.relative_to(path).as_posix(), file.stat().st_size, file.read_bytes
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _tar(path: Path, file_limit: int, total_limit: int) -> Iterator[File]:
+    with open(path, "rb") as plain:
+        zipped = plain.read(2) == b"\x1f\x8b"
+        plain.seek(0)
+        stream = _Guarded(gzip.GzipFile(fileobj=plain) if zipped else plain, path, file_limit, total_limit)
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # tarfile would keep every header in memory
+                _check(path, member.name, member.size, file_limit)
+                if member.isdir():
+                    continue
+                if not member.isreg() or member.sparse is not None:
+                    raise ConfigError(f"data.dir: {path}: {member.name!r} is a link or no plain file")
+                yield member.name, member.size, lambda m=member: tar.extractfile(m).read()
+        stream.finish()
+
+
+def _zip(path: Path, file_limit: int, total_limit: int) -> Iterator[File]:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > total_limit:
+            raise ConfigError(f"data.dir: {path} unpacks to more than {total_limit:,} bytes")
+        for member in members:
+            _check(path, member.filename, member.file_size, file_limit)
+            if stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & 1:
+                raise ConfigError(f"data.dir: {path}: {member.filename!r} is a link or encrypted")
+            if not member.is_dir():
+                yield member.filename, member.file_size, lambda m=member: archive.read(m)
+
+
+def _check(path: Path, name: str, size: int, limit: int) -> None:
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name[:2]:
+        raise ConfigError(f"data.dir: {path}: the name {name!r} points outside; archive refused")
+    if not 0 <= size <= limit:
+        raise ConfigError(f"data.dir: {path}: {name!r} has {size:,} bytes; allowed are {limit:,}")
+
+
+class _Guarded:
+    """A stream that refuses what a hostile header asks tarfile to do: one huge read, or an endless skip."""
+
+    def __init__(self, stream: BinaryIO, path: Path, read_limit: int, total_limit: int):
+        self.stream, self.path = stream, path
+        self.read_limit, self.total_limit = read_limit + BLOCK, total_limit
+        self.last = b""
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def seek(self, position: int) -> int:
+        if not 0 <= position <= self.total_limit:
+            raise ConfigError(f"data.dir: {self.path} unpacks to more than {self.total_limit:,} bytes")
+        return self.stream.seek(position)
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self.read_limit:
+            raise ConfigError(f"data.dir: {self.path} has a header of {size:,} bytes; archive refused")
+        self.last = self.stream.read(size)
+        return self.last
+
+    def finish(self) -> None:
+        """Checks the end mark (tarfile takes a broken header for the end) and, with gzip, the checksum."""
+        if self.last != bytes(BLOCK):
+            raise EOFError("no end mark")
+        while self.read(2**20):
+            self.seek(self.tell())

@@ -1,0 +1,59 @@
+"""ep: edge-popup. Random weights stay frozen; scores are trained, and those with the largest |score| pop up."""
+
+from jax import Array
+from ml_collections import ConfigDict
+
+from cards_jax import models, popup
+from cards_jax.card import Card
+from cards_jax.config import ConfigError, one_of
+from cards_jax.phase import Phase, Rules
+from cards_jax.schedules import learning_rate_table, progressive_sparsities
+
+AFFINE = False
+WEIGHT_INIT = "signed_constant"
+
+
+def weight_scale(c: ConfigDict) -> str:
+    """As configured; by default sqrt(1/k) where no BatchNorm restores the variance, none where one does."""
+    normalised = models.family(c.model.name).NORMALISED
+    return c.popup.weight_scale or ("none" if normalised else "inv_keep")
+
+
+def init(c: ConfigDict, card: Card, key: Array, density: Array, default: str = WEIGHT_INIT) -> Card:
+    """Frozen random weights and fresh scores in the place of the dense card's weights."""
+    return popup.start(card, key, density, c.popup.weight_init or default, weight_scale(c))
+
+
+def check(c: ConfigDict) -> None:
+    """Raise ConfigError for popup fields out of range."""
+    if c.popup.weight_init:
+        one_of(c, "popup.weight_init", popup.WEIGHT_INITS)
+    if c.popup.weight_scale:
+        one_of(c, "popup.weight_scale", popup.WEIGHT_SCALES)
+    one_of(c, "popup.ties", ("index", "strict"))
+    if weight_scale(c) == "legacy" and 0 in c.sparsity:
+        raise ConfigError("popup.weight_scale='legacy': infinite at sparsity 0; allowed: none, inv_keep")
+    if c.scope == "global" and not 0 <= c.popup.progressive_epochs < c.epochs:
+        raise ConfigError(
+            f"popup.progressive_epochs={c.popup.progressive_epochs}: allowed with epochs={c.epochs} and "
+            f"scope='global': 0 to {c.epochs - 1}"
+        )
+
+
+def phases(c: ConfigDict, steps_per_epoch: int, binary: bool = False) -> list[Phase]:
+    """One phase. Global scope approaches its sparsity over the first epochs, so that no layer is emptied."""
+    view = popup.View(binary, c.popup.ties, c.compute.selection)
+    rate = learning_rate_table(c, steps_per_epoch)
+    rules = Rules(view, view.finish)
+    epochs = c.popup.progressive_epochs if c.scope == "global" else 0
+    return [
+        Phase(
+            name="train",
+            rules=rules,
+            steps=rate.size,
+            rate=rate,
+            scope=c.scope,
+            updates=tuple(e * steps_per_epoch for e in range(epochs + 1)),
+            sparsities=lambda final: progressive_sparsities(final, epochs),
+        )
+    ]

@@ -1,0 +1,110 @@
+"""Networks by name, as a plain pair of init and apply. Nothing outside this folder knows Flax.
+
+A new architecture is one new file with VARIANTS (its names), WIDTH (its default width), NORMALISED (whether it has
+BatchNorm), `make` and `smallest_side`.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cards_jax.tree import Tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What a network is: everything that its shapes and its arithmetic depend on.
+
+    name, width: architecture and channels of its first stage.
+    image_HWC: shape of one image.
+    affine, bias: learnable BatchNorm scale and bias; bias of the last layer.
+    gamma: initial BatchNorm scale, "ones" or "uniform" on [0, 1).
+    mean, std: per-channel constants that normalise images in [0, 1].
+    """
+
+    name: str
+    width: int
+    num_classes: int
+    image_HWC: tuple[int, int, int] = (32, 32, 3)
+    affine: bool = False
+    bias: bool = False
+    gamma: str = "ones"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+
+class Model(NamedTuple):
+    """init(key) -> (params, stats); apply(params, stats, images_BHWC, train) -> (logits_BK float32, stats).
+
+    Images are uint8, or floats in [0, 1]; they are normalised with the spec's constants.
+    """
+
+    init: Callable[[Array], tuple[Tree, Tree]]
+    apply: Callable[[Tree, Tree, Array, bool], tuple[Array, Tree]]
+
+
+@cache
+def families() -> dict[str, ModuleType]:
+    """{architecture name: the module that makes it}."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__, __name__ + "."):
+        family = importlib.import_module(module.name)
+        found.update(dict.fromkeys(getattr(family, "VARIANTS", ()), family))
+    return found
+
+
+def family(name: str) -> ModuleType:
+    """The module of an architecture; ValueError names the nearest one if there is none."""
+    try:
+        return families()[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, families(), 1, 0)
+        raise ValueError(
+            f"no architecture {name!r}: nearest is {near[0]!r}, allowed are {', '.join(families())}"
+        ) from None
+
+
+@cache
+def build(
+    spec: Spec,
+    convolution: str | None = None,
+    dtype: str = "float32",
+    batch_axis: str | None = None,
+) -> Model:
+    """The network of `spec`.
+
+    Args:
+      convolution: formulation (models/convolution.py), None for the backend's default.
+      dtype: of activations and of weights in convolutions; statistics and logits stay float32.
+      batch_axis: mesh axis over which batches are split, or None.
+    """
+    net = family(spec.name).make(spec, convolution, batch_axis)
+    mean, std = (np.float32(x).reshape(1, 1, 1, -1) for x in (spec.mean, spec.std))
+
+    def init(key: Array) -> tuple[Tree, Tree]:
+        variables = net.init(key, jnp.zeros((1, *spec.image_HWC)), False)
+        return dict(variables["params"]), dict(variables.get("stats", {}))
+
+    def apply(params: Tree, stats: Tree, images: Array, train: bool) -> tuple[Array, Tree]:
+        if images.dtype == jnp.uint8:
+            images = images / jnp.float32(255)
+        x = ((images - mean) / std).astype(dtype)
+        logits, changed = net.apply({"params": params, "stats": stats}, x, train, mutable=["stats"])
+        return logits.astype(jnp.float32), dict(changed.get("stats", stats))
+
+    return Model(init, apply)
+
+
+def shapes(spec: Spec) -> tuple[Tree, Tree]:
+    """(params, stats) of a network as shapes, without computing anything."""
+    return jax.eval_shape(build(spec).init, jax.random.key(0))

@@ -1,0 +1,45 @@
+"""Conv2, Conv4, Conv6, Conv8: the VGG-like networks of the lottery-ticket papers, without BatchNorm or biases."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from cards_jax.models.layers import Conv, Linear, max_pool
+
+WIDTH = 64
+VARIANTS = {"conv2": 1, "conv4": 2, "conv6": 3, "conv8": 4}  # pairs of convolutions
+NORMALISED = False
+
+
+class ConvNet(nn.Module):
+    """Pairs of 3x3 convolutions of width w, 2w, 4w, 8w, each pair max-pooled, then three linear layers."""
+
+    pairs: int
+    width: int
+    num_classes: int
+    formulation: str | None = None
+
+    @nn.compact
+    def __call__(self, x_BHWC: Array, train: bool) -> Array:
+        del train
+        x = x_BHWC
+        for pair in range(self.pairs):
+            for i in (2 * pair + 1, 2 * pair + 2):
+                features = self.width << pair
+                x = nn.relu(Conv(features, formulation=self.formulation, name=f"conv{i}")(x))
+            x = max_pool(x)
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(Linear(4 * self.width, name="linear1")(x))
+        x = nn.relu(Linear(4 * self.width, name="linear2")(x))
+        return Linear(self.num_classes, name="linear3")(x).astype(jnp.float32)
+
+
+def make(spec, formulation: str | None, batch_axis: str | None) -> nn.Module:
+    """The network that `spec` names; it has no statistics, so that a split batch needs nothing."""
+    del batch_axis
+    return ConvNet(VARIANTS[spec.name], spec.width, spec.num_classes, formulation)
+
+
+def smallest_side(name: str) -> int:
+    """Every pair halves the image."""
+    return 2 ** VARIANTS[name]

@@ -1,0 +1,164 @@
+"""One convolution with several formulations of equal numerics, so that many networks train fast in one program.
+
+Under vmap over kernels XLA makes grouped convolutions (several times slower than one after another on a CPU, slow on
+CUDA too), and inside loops its CPU backend computes the gradients of a convolution on a naive path (the kernel's
+gradient over 100 times slower). Each formulation below is written for one network and stays fast under vmap:
+
+native     XLA's own convolution; vmap groups it. For backends that group well.
+unrolled   XLA's own convolution; a batching rule unrolls it over realizations.
+canonical  unrolled, and both gradients are written as convolutions in the one layout that XLA's CPU backend runs fast
+           inside loops.
+patches    shifted copies times a matrix; vmap makes a batched matrix product.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_batching import custom_vmap
+
+FORMULATIONS = ("native", "unrolled", "canonical", "patches")
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+KERNEL_GRADIENT_CHUNK = 32  # images per convolution of the kernel's gradient: larger ones leave the cache
+
+
+def default_formulation() -> str:
+    """The measured default of this backend."""
+    return {"cpu": "canonical", "tpu": "native"}.get(jax.default_backend(), "unrolled")
+
+
+def convolve(
+    x_BHWC: Array, kernel_HWIO: Array, stride: int = 1, formulation: str | None = None
+) -> Array:
+    """Square convolution, padded by half the kernel on every side (also at stride 2, as in PyTorch).
+
+    Args:
+      x_BHWC: images or activations.
+      kernel_HWIO: (k, k, C, D) with odd k, of the same dtype.
+      stride: 1 or more, in both directions.
+      formulation: one of FORMULATIONS, or None for the backend's default.
+
+    Returns:
+      (B, ceil(H / stride), ceil(W / stride), D).
+    """
+    formulation = formulation or default_formulation()
+    if formulation == "native":
+        return _native(x_BHWC, kernel_HWIO, stride)
+    k, _, _, features = kernel_HWIO.shape
+    if formulation == "unrolled":
+        return _unrolled(k, stride, *x_BHWC.shape[1:3])(x_BHWC, kernel_HWIO)
+    if k == 1:
+        return jnp.matmul(x_BHWC[:, ::stride, ::stride], kernel_HWIO[0, 0])
+    if formulation == "patches" or stride > 1:
+        return jnp.matmul(patches(x_BHWC, k, stride), kernel_HWIO.reshape(-1, features))
+    return _canonical(k)(x_BHWC, kernel_HWIO)
+
+
+def patches(x_BHWC: Array, k: int, stride: int) -> Array:
+    """(B, H', W', k * k * C): the k x k neighbourhood of every output position, zeros outside."""
+    pad = k // 2
+    _, H, W, _ = x_BHWC.shape
+    padded = jnp.pad(x_BHWC, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    rows, columns = ((n - 1) // stride * stride + 1 for n in (H, W))
+    shifted = [
+        padded[:, i : i + rows : stride, j : j + columns : stride]
+        for i in range(k)
+        for j in range(k)
+    ]
+    return jnp.concatenate(shifted, axis=-1)
+
+
+def _native(x, kernel, stride):
+    pad = kernel.shape[0] // 2
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=LAYOUT
+    )
+
+
+def _unroll(piece: Callable, images_first: bool = False) -> Callable:
+    """`piece(a, b)` with a batching rule that calls it once per realization instead of grouping.
+
+    The rule calls the wrapped function, so that nested vmaps (views or bases inside realizations) unroll as well. Where
+    only the images are batched (`images_first`: they are independent), the new axis joins the batch instead.
+    """
+    wrapped = custom_vmap(piece)
+
+    @wrapped.def_vmap
+    def rule(size, batched, a, b):
+        if images_first and not batched[1]:
+            merged = wrapped(a.reshape(-1, *a.shape[2:]), b)
+            return merged.reshape(size, -1, *merged.shape[1:]), True
+        parts = [
+            wrapped(a[i] if batched[0] else a, b[i] if batched[1] else b) for i in range(size)
+        ]
+        return jnp.stack(parts), True
+
+    return wrapped
+
+
+def _with_gradients(forward: Callable, of_input: Callable, of_kernel: Callable) -> Callable:
+    """A convolution of (x, kernel) from its three pieces, each unrolled under vmap."""
+    forward = _unroll(forward, images_first=True)
+    of_input = _unroll(of_input, images_first=True)
+    of_kernel = _unroll(of_kernel)
+
+    @jax.custom_vjp
+    def conv(x, kernel):
+        return forward(x, kernel)
+
+    conv.defvjp(
+        lambda x, kernel: (forward(x, kernel), (x, kernel)),
+        lambda saved, g: (of_input(g, saved[1]), of_kernel(saved[0], g)),
+    )
+    return conv
+
+
+# --- canonical: every convolution as b01f, 01io -> b01f, stride 1 ---
+
+
+def _flipped_convolution(g, kernel):
+    # The barrier keeps XLA from folding the transpose into a layout that is slow inside loops.
+    flipped = lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
+    return _native(g, flipped, 1)
+
+
+def _kernel_gradient(x, g, k):
+    """dL/dkernel as a convolution: channels of x are its images, images its channels, g its kernel."""
+
+    def once(x, g):
+        x_CHWB = lax.optimization_barrier(x.transpose(3, 1, 2, 0))
+        g_HWBD = lax.optimization_barrier(g.transpose(1, 2, 0, 3))
+        product = lax.conv_general_dilated(
+            x_CHWB, g_HWBD, (1, 1), [(k // 2, k // 2)] * 2, dimension_numbers=LAYOUT
+        )
+        return lax.optimization_barrier(product).transpose(1, 2, 0, 3)
+
+    chunk = KERNEL_GRADIENT_CHUNK
+    parts = [once(x[i : i + chunk], g[i : i + chunk]) for i in range(0, x.shape[0], chunk)]
+    return sum(parts[1:], parts[0])
+
+
+@cache
+def _canonical(k: int) -> Callable:
+    of_kernel = partial(_kernel_gradient, k=k)
+    return _with_gradients(partial(_native, stride=1), _flipped_convolution, of_kernel)
+
+
+# --- unrolled: XLA's own convolution and its own gradients, one per realization ---
+
+
+@cache
+def _unrolled(k: int, stride: int, H: int, W: int) -> Callable:
+    forward = partial(_native, stride=stride)
+
+    def of_input(g, kernel):
+        x = jax.ShapeDtypeStruct((g.shape[0], H, W, kernel.shape[2]), g.dtype)
+        return jax.linear_transpose(lambda x: forward(x, kernel), x)(g)[0]
+
+    def of_kernel(x, g):
+        kernel = jax.ShapeDtypeStruct((k, k, x.shape[-1], g.shape[-1]), g.dtype)
+        return jax.linear_transpose(lambda kernel: forward(x, kernel), kernel)(g)[0]
+
+    return _with_gradients(forward, of_input, of_kernel)

@@ -1,0 +1,240 @@
+"""Training one realization: deal a card, enter a phase, step, a chunk of steps, evaluate, finish.
+
+No function here knows how many realizations there are; `realizations.Layout.map` maps them.
+"""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from cards_jax import augment, models
+from cards_jax.card import Card
+from cards_jax.losses import cross_entropy
+from cards_jax.models import Spec
+from cards_jax.phase import Rules
+from cards_jax.tree import Tree, map_leaves
+
+INIT, METHOD, ORDER, AUGMENT, ENTER = range(5)  # streams of keys of one realization
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What all realizations of a program share; hashable, part of the key of compilation."""
+
+    spec: Spec
+    batch_size: int
+    augment: str = "standard"
+    smoothing: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = False
+    dtype: str = "float32"
+    convolution: str | None = None
+    batch_axis: str | None = None
+    split: int = 1
+
+    @property
+    def model(self) -> models.Model:
+        return models.build(self.spec, self.convolution, self.dtype, self.batch_axis)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Scalars:
+    """The point of one realization, on the device."""
+
+    seed: Array  # uint32
+    learning_rate: Array  # float32, as all below
+    weight_decay: Array
+    density: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """Training metrics since the last row, as sums over steps, so that chunks of any length give the same."""
+
+    loss: Array
+    correct: Array
+    steps: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that a step changes; saved whole.
+
+    anchor: the card that rewinding returns to, or None.
+    diverged_at: step of the phase at which the loss or a gradient was not finite, -1 while all is well.
+    """
+
+    card: Card
+    anchor: Card | None
+    optimizer: Tree
+    sums: Sums
+    diverged_at: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """Traced values that all realizations of a phase share; tables may be padded at their end.
+
+    phase: index of the phase; updates_U: steps at which the next row of `keep` holds; rate_T: learning-rate factors.
+    """
+
+    phase: Array
+    updates_U: Array
+    rate_T: Array
+
+
+def stream(seed: Array, *path: int | Array) -> Array:
+    """Key of one purpose of one realization; never depends on how many realizations there are."""
+    key = jax.random.key(seed)
+    for part in path:
+        key = jax.random.fold_in(key, part)
+    return key
+
+
+def optimizer(recipe: Recipe, weight_decay: Array | float = 0.0) -> optax.GradientTransformation:
+    """SGD as in PyTorch, without the learning rate: decay joins the gradient before the momentum."""
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay), optax.trace(recipe.momentum, recipe.nesterov)
+    )
+
+
+def keep_at(step: Array, clock: Clock, keep_U: Array) -> Array:
+    """The count of kept weights that holds at a step: () or (L,) int32."""
+    return keep_U[jnp.maximum(jnp.sum(clock.updates_U <= step) - 1, 0)]
+
+
+def deal(scalars: Scalars, recipe: Recipe, init=None) -> TrainState:
+    """A fresh card. `init(card, key, density)` is the method's own beginning, if it has one."""
+    params, stats = recipe.model.init(stream(scalars.seed, INIT))
+    nothing = map_leaves(lambda _: None, params)
+    card = Card(params, nothing, nothing, stats)
+    if init is not None:
+        card = init(card, stream(scalars.seed, METHOD), scalars.density)
+    zero = jnp.int32(0)
+    sums = Sums(jnp.float32(0), zero, zero)
+    return TrainState(card, None, optimizer(recipe).init(card.params), sums, jnp.int32(-1))
+
+
+def enter(state: TrainState, scalars: Scalars, keep_U: Array, clock: Clock, recipe, rules: Rules):
+    """Begin a phase: its rules may prune, rewind or set the anchor; the momentum starts at zero unless they say not."""
+    key = stream(scalars.seed, ENTER, clock.phase)
+    card, anchor = rules.enter(state.card, state.anchor, keep_U[0], key)
+    fresh = optimizer(recipe).init(card.params) if rules.fresh_optimizer else state.optimizer
+    return dataclasses.replace(state, card=card, anchor=anchor, optimizer=fresh)
+
+
+def augmented(images: Array, keys: Array, recipe: Recipe) -> Array:
+    """uint8 images (B, H, W, C) as augmented floats in [0, 1], (V * B, H, W, C), view by view."""
+    views = jax.vmap(augment.views(recipe.augment))(keys, images / jnp.float32(255))
+    return views.swapaxes(0, 1).reshape(-1, *views.shape[2:])
+
+
+def batch_loss(params: Tree, card: Card, keep: Array, rules: Rules, recipe, images, labels):
+    """Mean loss of a batch of floats, with (new statistics, number of correct predictions)."""
+    weights = rules.view(card.replace(params=params), keep)
+    logits, stats = recipe.model.apply(weights, card.stats, images, True)
+    loss = jnp.mean(cross_entropy(logits, labels, recipe.smoothing))
+    correct = jnp.sum(jnp.argmax(logits, -1) == labels, dtype=jnp.int32)
+    return loss, (stats, correct)
+
+
+def step(state: TrainState, rate, weight_decay, keep, at, images, labels, recipe, rules):
+    """One SGD step on a batch of floats. A realization whose loss or gradient is not finite changes no more."""
+    card = state.card
+    grad = jax.value_and_grad(batch_loss, has_aux=True)
+    (loss, (stats, correct)), grads = grad(
+        card.params, card, keep, rules, recipe, images, labels
+    )
+    if recipe.batch_axis:
+        loss, grads = lax.pmean((loss, grads), recipe.batch_axis)
+        correct = lax.psum(correct, recipe.batch_axis)
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads, squared=True))
+    alive = (state.diverged_at < 0) & finite
+    moves, moved = optimizer(recipe, weight_decay).update(grads, state.optimizer, card.params)
+    params = jax.tree.map(lambda p, m: p - rate * m, card.params, moves)
+    change = partial(jax.tree.map, lambda new, old: jnp.where(alive, new, old))
+    sums = state.sums
+    more = Sums(sums.loss + loss, sums.correct + correct, sums.steps + 1)
+    died = (state.diverged_at < 0) & ~finite
+    return dataclasses.replace(
+        state,
+        card=card.replace(params=change(params, card.params), stats=change(stats, card.stats)),
+        optimizer=change(moved, state.optimizer),
+        sums=change(more, sums),
+        diverged_at=jnp.where(died, at, state.diverged_at),
+    )
+
+
+def chunk(state, scalars, keep_U, clock: Clock, bounds, images, labels, recipe, rules):
+    """Steps bounds[0] to bounds[1] of a phase, all of one epoch; returns (state, report).
+
+    Traced bounds: chunks of any length run in one program, and the arithmetic does not depend on the cuts. bounds[2] is
+    1 where the sums start anew. images (N, H, W, C) uint8 and labels (N,) lie on every device; each epoch has its own
+    order, and what the last whole batch leaves over is dropped.
+    """
+    first, last, anew = bounds
+    size, part = recipe.batch_size, recipe.batch_size // recipe.split
+    epoch = first // (images.shape[0] // size)
+    order = jax.random.permutation(
+        stream(scalars.seed, ORDER, clock.phase, epoch), images.shape[0]
+    )
+    begin = lax.axis_index(recipe.batch_axis) * part if recipe.batch_axis else 0
+    key = stream(scalars.seed, AUGMENT, clock.phase)
+    state = dataclasses.replace(
+        state, sums=jax.tree.map(lambda x: jnp.where(anew, 0, x), state.sums)
+    )
+
+    def body(at, state):
+        keep = keep_at(at, clock, keep_U)
+        if rules.remask is not None:
+            due = jnp.any(clock.updates_U == at)
+            remask = lambda card: card.replace(mask=rules.remask(card, keep))  # noqa: E731
+            state = dataclasses.replace(
+                state, card=lax.cond(due, remask, lambda card: card, state.card)
+            )
+        slot = at % (images.shape[0] // size) * size + begin
+        rows = lax.dynamic_slice(order, (slot,), (part,))
+        positions = begin + jnp.arange(part)
+        keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, at)))(positions)
+        batch = augmented(images[rows], keys, recipe)
+        wanted = jnp.tile(labels[rows], batch.shape[0] // part)
+        rate = scalars.learning_rate * clock.rate_T[at]
+        return step(
+            state, rate, scalars.weight_decay, keep, at, batch, wanted, recipe, rules
+        )
+
+    state = lax.fori_loop(first, last, body, state)
+    return state, {"sums": state.sums, "diverged_at": state.diverged_at}
+
+
+def evaluate(state, keep_U, clock: Clock, at, images, labels, measure, recipe, rules):
+    """`measure(predict, images, labels)` on the effective weights at a step, its sums over the batch axis."""
+    weights = rules.view(state.card, keep_at(at, clock, keep_U))
+    return evaluate_weights(weights, state.card.stats, images, labels, measure, recipe)
+
+
+def evaluate_weights(weights, stats, images, labels, measure, recipe):
+    """The sums of `measure` for effective weights; images are split over the batch axis where there is one."""
+
+    def predict(images: Array) -> Array:
+        return recipe.model.apply(weights, stats, images, False)[0]
+
+    if not recipe.batch_axis:
+        return measure(predict, images, labels)
+    rows = images.shape[0] // recipe.split
+    mine = lax.axis_index(recipe.batch_axis) * rows
+    part = lambda x: lax.dynamic_slice_in_dim(x, mine, rows)  # noqa: E731
+    return lax.psum(measure(predict, part(images), part(labels)), recipe.batch_axis)
+
+
+def finish(state: TrainState, keep_U: Array, clock: Clock, at: Array, rules: Rules) -> Card:
+    """The card of plain weights, final mask and BatchNorm averages that is delivered."""
+    return rules.finish(state.card, keep_at(at, clock, keep_U))
