@@ -23,7 +23,8 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.nn import functional as F
 
 SPARSITY = 0.5
-SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+SGD = {"momentum": 0.9, "weight_decay": 1e-4}
+LEARNING_RATE = {"dense": 0.01, "ep": 0.1, "bp": 0.1}  # 0.1 makes dense Conv4 diverge
 MEAN = torch.tensor([0.491, 0.482, 0.447])
 STD = torch.tensor([0.247, 0.243, 0.262])
 
@@ -215,10 +216,10 @@ def batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Callable
     return draw
 
 
-def _one_after_another(nets: list, draw: Callable, layout: torch.memory_format, foreach: bool):
+def _one_after_another(nets: list, rate: float, draw: Callable, layout, foreach: bool) -> Callable:
     nets = [net.train().to(memory_format=layout) for net in nets]
     trained = [[p for p in net.parameters() if p.requires_grad] for net in nets]
-    optimizers = [torch.optim.SGD(params, foreach=foreach, **SGD) for params in trained]
+    optimizers = [torch.optim.SGD(params, rate, foreach=foreach, **SGD) for params in trained]
 
     def step() -> float:
         for net, optimizer in zip(nets, optimizers, strict=True):
@@ -236,21 +237,24 @@ def original(network, method, batch_size, realizations, images, labels) -> Calla
     """As the published code trains: NCHW, a sort of every layer's scores per step, looped SGD."""
     nets = [deal(network, method, argsort_view, seed) for seed in range(realizations)]
     draw = batches(images, labels, batch_size)
-    return _one_after_another(nets, draw, torch.contiguous_format, foreach=False)
+    rate, layout = LEARNING_RATE[method], torch.contiguous_format
+    return _one_after_another(nets, rate, draw, layout, foreach=False)
 
 
 def tuned(network, method, batch_size, realizations, images, labels) -> Callable[[], float]:
     """Channels last, kthvalue, one-piece gradient, foreach SGD."""
     nets = [deal(network, method, kthvalue_view, seed) for seed in range(realizations)]
     draw = batches(images, labels, batch_size)
-    return _one_after_another(nets, draw, torch.channels_last, foreach=True)
+    rate, layout = LEARNING_RATE[method], torch.channels_last
+    return _one_after_another(nets, rate, draw, layout, foreach=True)
 
 
 def functional(network, method, batch_size, realizations, images, labels) -> Callable[[], float]:
     """All realizations at once: vmap over each one's gradient, foreach SGD on the stack."""
     nets = [deal(network, method, kthvalue_view, seed).train() for seed in range(realizations)]
     gradients, trained = ensemble(nets)
-    optimizer = torch.optim.SGD(list(trained.values()), foreach=True, **SGD)
+    rate = LEARNING_RATE[method]
+    optimizer = torch.optim.SGD(list(trained.values()), rate, foreach=True, **SGD)
     draw = batches(images, labels, batch_size * realizations)
 
     def step() -> float:

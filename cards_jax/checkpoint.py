@@ -3,26 +3,19 @@
 import contextlib
 import fcntl
 import json
-import logging
 import os
 import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from cards_jax import files
-
-Tree = Any
-
-# Orbax's own name for a step that it is still writing.
-_UNFINISHED = ".orbax-checkpoint-tmp"
+from cards_jax import arrays, files
+from cards_jax.arrays import Tree
 
 
 class RunLocked(OSError):
@@ -58,15 +51,17 @@ class Checkpoints:
         again. Raises OSError, in one line, where it cannot be stored: the steps before it stay;
         ValueError where this step is stored with another state, or a later one is stored.
         """
-        arrays = _named(state)
-        note = {"step": int(step), "meta": meta, "leaves": _described(arrays)}
+        if step < 0:
+            raise ValueError(f"step must be 0 or more, got {step}")
+        leaves = arrays.named(state)
+        note = {"step": int(step), "meta": meta, "leaves": arrays.described(leaves)}
         note = json.loads(json.dumps(note))  # a meta that is no JSON ends here, before any writing
         with _one_line(f"cannot save checkpoint {step} in {self.folder}"):
             if _on_first_host(lambda: self._is_stored(step)):
-                self._confirm(step, arrays, note)
+                self._confirm(step, leaves, note)
             else:
-                _on_first_host(lambda: self._make_room(sum(x.nbytes for x in arrays.values())))
-                self._write(step, arrays)
+                _on_first_host(lambda: self._make_room(sum(x.nbytes for x in leaves.values())))
+                self._write(step, leaves)
                 _on_first_host(lambda: self._finish(step, note))
 
     def restore(self, target: Tree) -> tuple[int, Tree, dict] | None:
@@ -74,26 +69,29 @@ class Checkpoints:
 
         `target` is the wanted tree of jax.ShapeDtypeStruct with shardings, which may be of other
         devices than those that saved. Newer steps that are damaged are passed over with a notice.
-        Raises ValueError where the stored state has other leaves, shapes or dtypes.
+        Raises ValueError where the stored state has other leaves, shapes or dtypes, and OSError
+        where the files may not be read.
         """
-        step = _on_first_host(self._newest_good)
-        if step < 0:
-            return None
-        note = files.inspect(self._at(step), hashes=False)
-        wanted = _named(target)
-        mismatch = _mismatch(note["leaves"], _described(wanted))
-        if mismatch:
-            raise ValueError(f"checkpoint {step} in {self.folder} does not fit: {mismatch}")
-        with _one_line(f"cannot read checkpoint {step} in {self.folder}"):
-            arrays = self._read(step, wanted)
-        return step, jax.tree.unflatten(jax.tree.structure(target), arrays.values()), note["meta"]
+        wanted = arrays.named(target)
+        with _one_line(f"cannot read the checkpoints in {self.folder}"):
+            step = _on_first_host(self._newest_good)
+            if step < 0:
+                return None
+            note = files.inspect(self._at(step), hashes=False)
+            mismatch = arrays.mismatch(note["leaves"], arrays.described(wanted))
+            if mismatch:
+                raise ValueError(f"checkpoint {step} in {self.folder} does not fit: {mismatch}")
+            leaves = arrays.read(self.folder, step, wanted)
+        return step, jax.tree.unflatten(jax.tree.structure(target), leaves.values()), note["meta"]
 
     def _at(self, step: int) -> Path:
         return self.folder / str(step)
 
     def _on_disk(self) -> list[int]:
-        names = os.listdir(self.folder) if self.folder.is_dir() else []
-        return sorted(int(name) for name in names if name.isdecimal() and name.isascii())
+        """Steps that have a folder, in whatever condition, ascending."""
+        paths = self.folder.glob("[0-9]*") if self.folder.is_dir() else []
+        names = {path.name for path in paths if path.is_dir() and path.name.isdecimal()}
+        return sorted(int(name) for name in names if str(int(name)) == name)
 
     def _fault(self, step: int, hashes: bool = True) -> str | None:
         """What is wrong with a step, or None."""
@@ -103,21 +101,16 @@ class Checkpoints:
             return str(error)
         return None if stored == step else f"{files.MANIFEST} belongs to step {stored}"
 
-    def _is_good(self, step: int) -> bool:
-        """Whether a step is unharmed; each is hashed once in the life of this object."""
-        if step not in self._verified and self._fault(step) is None:
-            self._verified.add(step)
-        return step in self._verified
-
     def _newest_good(self) -> int:
         """The newest unharmed step, or -1; says which newer ones are damaged."""
-        self._verified.clear()
         faults, found = {}, -1
         for step in reversed(self._on_disk()):
-            if self._is_good(step):
+            fault = self._fault(step)
+            if fault is None:
                 found = step
+                self._verified = {step}
                 break
-            faults[step] = self._fault(step)
+            faults[step] = fault
         then = "training starts over from the beginning"
         if found >= 0:
             then = f"checkpoint {found} is used instead"
@@ -127,19 +120,20 @@ class Checkpoints:
 
     def _is_stored(self, step: int) -> bool:
         """Whether this very step is stored and good; clears the way for it where it is not."""
-        later = [other for other in self.steps() if other >= step and self._fault(other) is None]
-        if later and later[-1] > step:
+        stored = [other for other in self.steps() if other >= step and self._fault(other) is None]
+        if stored and stored[-1] > step:
             raise ValueError(
-                f"cannot save checkpoint {step} in {self.folder}: step {later[-1]} is stored there"
+                f"cannot save checkpoint {step} in {self.folder}: step {stored[-1]} is stored there"
             )
-        if not later:
+        if not stored:
             self._delete(step)
-        return bool(later)
+        return bool(stored)
 
-    def _confirm(self, step: int, arrays: dict[str, jax.Array], note: dict) -> None:
+    def _confirm(self, step: int, leaves: dict[str, jax.Array], note: dict) -> None:
         """Give an already stored step the new note, provided that it holds the same arrays."""
         stored = files.inspect(self._at(step), hashes=False)
-        same = stored["leaves"] == note["leaves"] and _same_bits(self._read(step, arrays), arrays)
+        same = stored["leaves"] == note["leaves"]
+        same = same and arrays.same_bits(arrays.read(self.folder, step, leaves), leaves)
         if not _on_every_host(same):
             raise ValueError(
                 f"checkpoint {step} in {self.folder} is already stored, with another state"
@@ -157,26 +151,15 @@ class Checkpoints:
         if free < nbytes:
             raise OSError(f"it takes {nbytes / 1e6:.2f} MB where {free / 1e6:.2f} MB are free")
 
-    def _write(self, step: int, arrays: dict[str, jax.Array]) -> None:
-        filled = {name: x for name, x in arrays.items() if x.size}  # orbax refuses empty arrays
-        args = ocp.args.Composite(state=ocp.args.StandardSave(filled))
+    def _write(self, step: int, leaves: dict[str, jax.Array]) -> None:
         try:
-            with _orbax(self.folder) as orbax:
-                # Without force, orbax skips a step that is older than another, with no error.
-                orbax.save(step, args=args, force=True)
+            arrays.write(self.folder, step, leaves)
             if jax.process_count() > 1:
                 multihost_utils.sync_global_devices(f"checkpoint {step}")
         except Exception:
-            self._sweep()
+            if jax.process_index() == 0:
+                self._sweep()
             raise
-
-    def _read(self, step: int, wanted: dict) -> dict[str, jax.Array]:
-        """The stored arrays, each with the shape, dtype and sharding of its namesake."""
-        filled = {name: _abstract(x) for name, x in wanted.items() if x.size}
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(filled))
-        with _orbax(self.folder) as orbax:
-            stored = orbax.restore(step, args=args)["state"]
-        return {name: stored[name] if x.size else _empty(x) for name, x in wanted.items()}
 
     def _finish(self, step: int, note: dict) -> None:
         """Seal a written step, read it back from the disk, and delete what is now superfluous."""
@@ -193,6 +176,12 @@ class Checkpoints:
         for other in set(self._on_disk()) - set(kept):
             self._delete(other)
 
+    def _is_good(self, step: int) -> bool:
+        """Whether a step is unharmed; each is hashed once in the life of this object."""
+        if step not in self._verified and self._fault(step) is None:
+            self._verified.add(step)
+        return step in self._verified
+
     def _delete(self, step: int) -> None:
         """Delete a step, manifest first: killed halfway, no part of it passes for the whole."""
         self._verified.discard(step)
@@ -201,9 +190,7 @@ class Checkpoints:
 
     def _sweep(self) -> None:
         """Delete what interrupted saves left: unfinished steps, and finished ones never sealed."""
-        if jax.process_index() > 0:
-            return
-        for path in self.folder.glob(f"*{_UNFINISHED}*"):
+        for path in self.folder.glob(f"*{arrays.UNFINISHED}*"):
             shutil.rmtree(path, ignore_errors=True)
         for step in self._on_disk():
             if not (self._at(step) / files.MANIFEST).exists():
@@ -221,44 +208,23 @@ def lock(folder: str | Path) -> Iterator[None]:
         handle = os.open(Path(folder) / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         with _one_line(f"cannot lock {folder}"):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
-                raise RunLocked(
-                    f"{folder} is in use by {holder or 'another process'}; "
-                    "wait for it, end it, or choose another folder"
-                ) from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            _claim(handle, folder)
         yield
     finally:
         os.close(handle)
 
 
-@contextlib.contextmanager
-def _orbax(folder: Path) -> Iterator[ocp.CheckpointManager]:
-    """A fresh manager for one operation: after a failed save the old one skips later saves."""
-    options = ocp.CheckpointManagerOptions(
-        enable_async_checkpointing=False, save_root_metadata=False, create=False
-    )
+def _claim(handle: int, folder: str | Path) -> None:
+    """Lock an open file and write into it who did, for those who come later."""
     try:
-        with _quiet(), ocp.CheckpointManager(folder, options=options) as manager:
-            yield manager
-    except ValueError as error:  # which is how orbax reports a full disk
-        raise OSError(str(error)) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep orbax's account of each save, tens of lines, from the console."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+        raise RunLocked(
+            f"{folder} is in use by {holder}; wait for it, end it, or choose another folder"
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
 @contextlib.contextmanager
@@ -269,8 +235,7 @@ def _one_line(action: str) -> Iterator[None]:
     except RunLocked:
         raise
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())[:300]
-        raise OSError(f"{action}: {reason}") from error
+        raise OSError(f"{action}: {error.strerror or error}") from error
 
 
 def _on_first_host(work: Callable[[], int | None]) -> int:
@@ -285,7 +250,7 @@ def _on_first_host(work: Callable[[], int | None]) -> int:
         outcome = np.array([failure is not None, answer], np.int32)
         failed, answer = map(int, multihost_utils.broadcast_one_to_all(outcome))
         if failed and failure is None:
-            failure = OSError("process 0 failed, and says why")
+            failure = OSError("process 0 could not do it, and says why")
     if failure is not None:
         raise failure
     return answer
@@ -295,64 +260,3 @@ def _on_every_host(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.int32(flag)).all())
-
-
-def _named(tree: Tree) -> dict[str, jax.Array]:
-    """The leaves by path, such as `card/params/conv1/kernel`, in the tree's own order.
-
-    What lies on the disk so has our names, whatever classes the tree is made of.
-    """
-    leaves = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        name = jax.tree_util.keystr(path, simple=True, separator="/") or "leaf"
-        if getattr(leaf, "sharding", None) is None:
-            raise ValueError(f"{name} must be a jax.Array or have a sharding, got {type(leaf)}")
-        if name in leaves:
-            raise ValueError(f"two leaves of the state have the name {name}")
-        leaves[name] = leaf
-    if not any(leaf.size for leaf in leaves.values()):
-        raise ValueError("the state holds no numbers to store")
-    return leaves
-
-
-def _described(leaves: dict) -> dict[str, str]:
-    """Dtype and shape of each leaf in words, such as `float32[3, 3]`."""
-    return {name: f"{x.dtype}{list(x.shape)}" for name, x in leaves.items()}
-
-
-def _mismatch(stored: dict[str, str], wanted: dict[str, str]) -> str:
-    """How a stored state differs from the wanted one, in one line; empty where it does not."""
-    lacking = [name for name in wanted if name not in stored]
-    foreign = [name for name in stored if name not in wanted]
-    other = [name for name in wanted if name in stored and stored[name] != wanted[name]]
-    parts = []
-    if lacking:
-        parts.append(f"it lacks {_listed(lacking)}")
-    if foreign:
-        parts.append(f"it also holds {_listed(foreign)}")
-    if other:
-        parts.append(_listed([f"{x} is {stored[x]}, not {wanted[x]}" for x in other]))
-    return "; ".join(parts)
-
-
-def _listed(words: list[str]) -> str:
-    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
-    return ", ".join(words[:3]) + more
-
-
-def _abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-
-
-def _empty(x: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
-    return jax.make_array_from_callback(x.shape, x.sharding, lambda _: np.empty(x.shape, x.dtype))
-
-
-def _same_bits(left: dict[str, jax.Array], right: dict[str, jax.Array]) -> bool:
-    """Whether this process's parts are equal bit by bit, so that NaN equals NaN."""
-    pairs = [
-        (a.data, b.data)
-        for name in left
-        for a, b in zip(left[name].addressable_shards, right[name].addressable_shards, strict=True)
-    ]
-    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)

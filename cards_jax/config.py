@@ -149,10 +149,15 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def shared_changes(c: ConfigDict) -> dict[str, Any]:
+    """The non-default fields that all realizations of a run share and that make them what they are."""
+    hidden = lambda k: any(k == x or k.startswith(x + ".") for x in NOT_IDENTITY)  # noqa: E731
+    return {k: v for k, v in changes(c).items() if not hidden(k)}
+
+
 def shared_identity(c: ConfigDict) -> str:
     """Hash of what all realizations of a run share; the run's folder is named by it."""
-    hidden = lambda k: any(k == x or k.startswith(x + ".") for x in NOT_IDENTITY)  # noqa: E731
-    return _digest({k: v for k, v in changes(c).items() if not hidden(k)})
+    return _digest(shared_changes(c))
 
 
 def identity(c: ConfigDict, point: Point) -> str:

@@ -73,12 +73,12 @@ class MetricsLog:
         self._check_untouched()
         try:
             _append(self._paths["metrics.jsonl"], "".join(lines))
-            _append(self._paths["metrics.csv"], _csv_text(table))
+            _append(self._paths["metrics.csv"], csv_text(table))
+            self._lengths = self._sizes()
         except BaseException:
             with contextlib.suppress(OSError):
                 self._cut(self._lengths)
             raise
-        self._lengths = self._sizes()
 
     def lengths(self) -> dict[str, int]:
         """Bytes that each file holds: what a checkpoint stores."""
@@ -150,6 +150,13 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
             raise ValueError(f"{path}, line {number}: expected an object, got {row!r}")
         rows.append(row)
     return rows
+
+
+def csv_text(table: Sequence[Sequence[Any]]) -> str:
+    """Rows as CSV text with unix line ends; None is an empty cell, floats keep every digit."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(table)
+    return text.getvalue()
 
 
 class RunLog:
@@ -384,7 +391,8 @@ def _duration(seconds: float) -> str:
 def _emit(stream: TextIO, text: str) -> None:
     # A reader that went away (`| head`, a closed terminal) is no reason to stop training.
     with contextlib.suppress(OSError):
-        stream.write(text)
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        stream.write(text.encode(encoding, "replace").decode(encoding))
         stream.flush()
 
 
@@ -396,12 +404,6 @@ def _cell(key: str, value: Any) -> str | int | float | bool | None:
     if isinstance(value, str) and ("\n" in value or "\r" in value):
         raise ValueError(f"metrics row, {key}: one line expected, got {value!r}")
     return value
-
-
-def _csv_text(table: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(table)
-    return text.getvalue()
 
 
 def _append(path: Path, text: str) -> None:

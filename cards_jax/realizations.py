@@ -26,6 +26,11 @@ class Layout:
     group: int
 
     @property
+    def rows(self) -> int:
+        """Devices along the realization axis."""
+        return self.mesh.shape[REALIZATION]
+
+    @property
     def split(self) -> int:
         """Devices that share one batch."""
         return self.mesh.shape[BATCH]
@@ -74,31 +79,37 @@ def _place(x: np.ndarray, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
-def layout(count: int, group: int = 0, split: int = 0, batch_size: int = 0, devices: int = 0) -> Layout:
-    """The mesh for `count` realizations, `group` at a time (0: all at once).
+def layout(
+    count: int, split: int = 0, batch_size: int = 0, devices: int = 0, exact: bool = False
+) -> Layout:
+    """The mesh for a group of `count` realizations.
 
-    split devices share a batch; 0 chooses: one while there are at least as many realizations as devices, else as many
-    as divide the batch. Raises ValueError if `split` divides neither devices nor batch.
+    Args:
+      split: devices that share one batch; 0 chooses one while there are at least as many realizations as devices, else
+        as many as are left over and divide the batch.
+      batch_size: images per batch, which `split` has to divide.
+      devices: how many to use; 0 is all.
+      exact: the group keeps its size (it was begun elsewhere), and uses as many devices as divide it; otherwise it is
+        padded to a multiple of the mesh's rows.
+
+    Raises ValueError if `split` does not divide devices and batch.
     """
     found = jax.devices()[: devices or None]
-    size = min(count, group or count)
+    if len(found) < devices:
+        raise ValueError(f"compute.devices={devices}: allowed is up to {len(found)}")
     if split and (len(found) % split or batch_size % split):
         raise ValueError(
             f"compute.batch_split={split}: must divide {len(found)} devices and batch_size={batch_size}"
         )
-    splits = [split] if split else [n for n in range(1, len(found) + 1) if _fits(n, found, batch_size)]
-    rows = max(len(found) // n for n in splits)
-    wanted = [n for n in splits if len(found) // n <= max(size, 1)]
-    columns = min(wanted) if wanted else max(splits)
-    rows = len(found) // columns
-    mesh = jax.sharding.Mesh(
-        np.array(found).reshape(rows, columns), (REALIZATION, BATCH), axis_types=(AxisType.Auto,) * 2
-    )
-    return Layout(mesh, -(-size // rows) * rows)
-
-
-def _fits(n: int, devices: list, batch_size: int) -> bool:
-    return len(devices) % n == 0 and batch_size % n == 0
+    if not split:
+        spare = max(1, len(found) // count)
+        split = max(n for n in range(1, spare + 1) if len(found) % n == 0 and batch_size % n == 0)
+    rows = len(found) // split
+    if exact:
+        rows = max(n for n in range(1, rows + 1) if count % n == 0)
+    grid = np.array(found[: rows * split]).reshape(rows, split)
+    mesh = Mesh(grid, (REALIZATION, BATCH), axis_types=(AxisType.Auto,) * 2)
+    return Layout(mesh, -(-count // rows) * rows)
 
 
 def fetch(tree: Tree) -> Tree:
@@ -112,3 +123,10 @@ def agree(value: Any) -> np.ndarray:
     """Process 0's value on every process."""
     value = np.asarray(value)
     return value if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(value)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set on any process."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))

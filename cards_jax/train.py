@@ -57,9 +57,10 @@ class Scalars:
 class Sums:
     """Training metrics since the last row, as sums over steps, so that chunks of any length give the same."""
 
-    loss: Array
+    loss: Array  # sum of batch means
     correct: Array
     steps: Array
+    images: Array
 
 
 @jax.tree_util.register_dataclass
@@ -119,7 +120,7 @@ def deal(scalars: Scalars, recipe: Recipe, init=None) -> TrainState:
     if init is not None:
         card = init(card, stream(scalars.seed, METHOD), scalars.density)
     zero = jnp.int32(0)
-    sums = Sums(jnp.float32(0), zero, zero)
+    sums = Sums(jnp.float32(0), zero, zero, zero)
     return TrainState(card, None, optimizer(recipe).init(card.params), sums, jnp.int32(-1))
 
 
@@ -162,7 +163,8 @@ def step(state: TrainState, rate, weight_decay, keep, at, images, labels, recipe
     params = jax.tree.map(lambda p, m: p - rate * m, card.params, moves)
     change = partial(jax.tree.map, lambda new, old: jnp.where(alive, new, old))
     sums = state.sums
-    more = Sums(sums.loss + loss, sums.correct + correct, sums.steps + 1)
+    count = labels.size * recipe.split
+    more = Sums(sums.loss + loss, sums.correct + correct, sums.steps + 1, sums.images + count)
     died = (state.diverged_at < 0) & ~finite
     return dataclasses.replace(
         state,
@@ -212,7 +214,12 @@ def chunk(state, scalars, keep_U, clock: Clock, bounds, images, labels, recipe, 
         )
 
     state = lax.fori_loop(first, last, body, state)
-    return state, {"sums": state.sums, "diverged_at": state.diverged_at}
+    return state, report(state)
+
+
+def report(state: TrainState) -> dict[str, Array]:
+    """The sums since the last row, and where the realization diverged (-1: it did not)."""
+    return {**vars(state.sums), "diverged_at": state.diverged_at}
 
 
 def evaluate(state, keep_U, clock: Clock, at, images, labels, measure, recipe, rules):

@@ -4,8 +4,9 @@ A source is a module of this folder that defines
 
     load(split, dir, download, cache_dir, image_size) -> (images_NHWC, labels_N)
 
-and `CLASSES`, `MEAN`, `STD` as constants where it knows them. A source whose classes depend on the files
-defines `classes(dir, download, cache_dir, image_size)` instead; MEAN and STD are then measured.
+and the constants `CLASSES`, `MEAN` and `STD` where it knows them. Where classes depend on the
+files, it defines `classes(dir, download, cache_dir, image_size)` instead; a missing MEAN or STD is
+measured on the training images.
 """
 
 import difflib
@@ -37,10 +38,10 @@ class Description:
 class Data:
     """What a run trains and measures on.
 
-    Images are uint8 NHWC, labels int32 in [0, len(classes)). `holdout` images were taken out of the
-    training images; `holdout_hash` names that list and is None when there is none. `mean`, `std` and
-    `fingerprint` (of every image, label and class name) belong to the whole data set, before holdout
-    and subset, so they do not change with either.
+    Images are uint8 NHWC, labels int32 in [0, len(classes)). Holdout images were taken out of the
+    training images; `holdout_hash` names that list and is None when there is none. `mean`, `std`
+    and `fingerprint` (of every image, label and class name) belong to the whole data set, before
+    holdout and subset, so they change with neither.
     """
 
     train_images: np.ndarray
@@ -71,10 +72,10 @@ def load(
     cache_dir: str | None = None,
     image_size: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All images (uint8 NHWC) and labels (int32 N) of one split, 'train' or 'test', in a fixed order.
+    """All images (uint8 NHWC) and labels (int32 N) of a split, 'train' or 'test', in a fixed order.
 
-    `image_size` resizes to that many pixels a side. Raises ConfigError, naming the field or the file,
-    for whatever is unknown, missing, damaged or refused.
+    `image_size` resizes to that many pixels a side. Raises ConfigError, naming the field or the
+    file, for whatever is unknown, missing, damaged or refused.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
@@ -91,7 +92,7 @@ def describe(
     cache_dir: str | None = None,
     image_size: int | None = None,
 ) -> Description:
-    """Classes, mean and standard deviation of a source; measured on its training images if not known."""
+    """Classes, mean and standard deviation of a source, measured where it does not know them."""
     place = dict(dir=dir, download=download, cache_dir=cache_dir, image_size=image_size)
     source = _source(name)
     images = None if hasattr(source, "MEAN") else load(name, "train", **place)[0]
@@ -106,9 +107,7 @@ def prepare(c) -> Data:
     """
     d = c.data
     _check_numbers(c)
-    place = dict(
-        dir=d.dir, download=d.download, cache_dir=d.cache_dir, image_size=d.image_size
-    )
+    place = dict(dir=d.dir, download=d.download, cache_dir=d.cache_dir, image_size=d.image_size)
     train_images, train_labels = load(d.name, "train", **place)
     test_images, test_labels = load(d.name, "test", **place)
     about = _description(_source(d.name), place, train_images)
@@ -120,7 +119,11 @@ def prepare(c) -> Data:
     kept = kept[partition.subset(train_labels[kept], d.subset, d.subset_per_class)]
     return Data(
         # A full selection copies nothing.
-        *(parts[:2] if len(kept) == len(train_labels) else (train_images[kept], train_labels[kept])),
+        *(
+            parts[:2]
+            if len(kept) == len(train_labels)
+            else (train_images[kept], train_labels[kept])
+        ),
         *parts[2:],
         train_images[held],
         train_labels[held],

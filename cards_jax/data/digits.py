@@ -1,4 +1,4 @@
-"""1,797 handwritten digits of 8x8 pixels that come with scikit-learn: the data that needs no network."""
+"""1,797 handwritten digits of 8x8 pixels that come with scikit-learn: no network needed."""
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,7 @@ def load(
     cache_dir: str | None = None,
     image_size: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The fixed stratified split, 1,437 train and 360 test, resized to 32x32x3 unless told otherwise.
+    """A fixed stratified split, 1,437 train and 360 test, resized to 32x32x3 or to `image_size`.
 
     There is nothing to find or fetch, so `dir`, `download` and `cache_dir` are not looked at.
     """
@@ -33,7 +33,7 @@ def load(
 
 
 def _test_counts(labels_N: np.ndarray) -> np.ndarray:
-    """Test images per class: in proportion, remainders to the classes that are closest to one more."""
+    """Test images per class: in proportion, the rest to the classes that come closest to more."""
     shares_K = np.bincount(labels_N) * TEST_IMAGES / len(labels_N)
     counts_K = np.floor(shares_K).astype(int)
     order = np.argsort(counts_K - shares_K, kind="stable")

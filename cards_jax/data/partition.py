@@ -1,4 +1,4 @@
-"""Which training images are held out and which are kept, the same on every machine and for every seed."""
+"""Which training images are held out, which are kept: the same on every machine, for every seed."""
 
 import hashlib
 
@@ -22,7 +22,7 @@ def chosen_per_class(labels_N: np.ndarray, counts_K: np.ndarray, salt: str) -> n
 
 
 def holdout(labels_N: np.ndarray, count: int, classes: int) -> np.ndarray:
-    """Sorted indices of `count` images, per class equal in number or one more for the first classes."""
+    """Sorted indices of `count` images: as many of each class, or one more of the first classes."""
     available = max(0, np.bincount(labels_N, minlength=classes).min() - 1) * classes
     if count > available:
         raise ConfigError(
@@ -34,7 +34,7 @@ def holdout(labels_N: np.ndarray, count: int, classes: int) -> np.ndarray:
 
 
 def subset(labels_N: np.ndarray, first: int, per_class: int) -> np.ndarray:
-    """Sorted indices of the first `first` images, or of the first `per_class` of each class; 0 is all."""
+    """Sorted indices of the `first` images, or of the first `per_class` of each class; 0 is all."""
     total, smallest = len(labels_N), np.unique(labels_N, return_counts=True)[1].min()
     if first > total:
         raise ConfigError(f"data.subset: got {first}; allowed are 0 (all) to {total} images")

@@ -1,7 +1,7 @@
 """Python-pickle batches of CIFAR, read without running anything that they name.
 
-A pickle calls functions by name. Here the few names that an array needs stand for inert classes of this
-file, all others are refused, and arrays are built at the end from checked bytes, shape and dtype.
+A pickle calls functions by name. Here the few names that an array needs stand for inert classes of
+this file, all others are refused, and arrays are built at the end from checked bytes and dtype.
 """
 
 import io
@@ -84,9 +84,9 @@ class _Reader(pickle._Unpickler):
 
 
 def read_batch(raw: bytes, path: Path | str) -> dict[str, object]:
-    """The dictionary in a pickle of Python 2 or 3 with its keys as str and its arrays as numpy arrays.
+    """The dictionary in a pickle of Python 2 or 3, its keys as str, its arrays as numpy arrays.
 
-    Raises ConfigError naming `path` if the pickle is damaged, is no dictionary or names other things.
+    Raises ConfigError naming `path` if the pickle is damaged, no dictionary, or names other things.
     """
     try:
         batch = _Reader(io.BytesIO(raw), encoding="bytes").load()

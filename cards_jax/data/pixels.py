@@ -11,7 +11,7 @@ def fitted(image: Image.Image, size: int) -> Image.Image:
 
 
 def resized(images_NHWC: np.ndarray, size: int | None) -> np.ndarray:
-    """The images, uint8 with three channels, `size` pixels a side; the same array if they are already."""
+    """The images (uint8, three channels) at `size` pixels a side; the array itself if it is so."""
     if size is None or images_NHWC.shape[1:3] == (size, size):
         return images_NHWC
     out = np.empty((len(images_NHWC), size, size, 3), np.uint8)
@@ -24,7 +24,9 @@ def mean_and_std(images_NHWC: np.ndarray) -> tuple[tuple[float, ...], tuple[floa
     """Mean and standard deviation per channel in [0, 1] units, from exact integer counts."""
     means, stds = [], []
     for channel in range(images_NHWC.shape[-1]):
-        counts = np.bincount(images_NHWC[..., channel].ravel(), minlength=256)
+        # In pieces, because bincount widens its input to eight bytes a pixel.
+        pieces = np.array_split(images_NHWC[..., channel], len(images_NHWC) // 1024 + 1)
+        counts = sum(np.bincount(piece.ravel(), minlength=256) for piece in pieces)
         total, levels = counts.sum(), np.arange(256)
         mean = (counts @ levels) / total
         # A constant channel would be divided by zero; half a grey level is below every real spread.

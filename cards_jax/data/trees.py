@@ -1,16 +1,20 @@
-"""The files below a directory, or in a tar or zip archive, as one stream; nothing is ever unpacked to disk.
+"""The files of a directory, tar or zip archive as one stream; nothing is unpacked to disk.
 
-Archives are not trusted: a name that points outside, a link, a device, or a size beyond the limits ends
-the reading with a ConfigError that names the archive and the member.
+Archives are not trusted: a name that points outside, a link, a device, or a size beyond the limits
+ends the reading with a ConfigError that names the archive and the member.
 """
 
 import gzip
+import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -21,22 +25,40 @@ File = tuple[str, int, Callable[[], bytes]]
 FILE_LIMIT = 256 * 2**20
 TOTAL_LIMIT = 64 * 2**30
 BLOCK = 512
-DAMAGES = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
+DAMAGES = (
+    *(OSError, EOFError, OverflowError, RuntimeError, UnicodeError),
+    *(zlib.error, lzma.LZMAError, struct.error, tarfile.TarError, zipfile.BadZipFile),
+)
 
 
-def files(path: Path, file_limit: int = FILE_LIMIT, total_limit: int = TOTAL_LIMIT) -> Iterator[File]:
-    """Yields (name with forward slashes, size in bytes, function that reads it) for each regular file.
+def files(
+    path: Path, file_limit: int = FILE_LIMIT, total_limit: int = TOTAL_LIMIT
+) -> Iterator[File]:
+    """Yields (name with forward slashes, size in bytes, function that reads it) for each file.
 
     Read a file before asking for the next one. An archive that is walked to its end has had its
     checksum (gzip, zip) or its end mark (tar) verified.
     """
-    try:
+    with _reporting(path):
         if path.is_dir():
-            yield from _directory(path)
+            found = _directory(path)
         else:
-            yield from _archive(path)(path, file_limit, total_limit)
+            found = _archive(path)(path, file_limit, total_limit)
+        for name, size, read_bytes in found:
+            yield name, size, partial(_read, path, read_bytes)
+
+
+@contextmanager
+def _reporting(path: Path) -> Iterator[None]:
+    try:
+        yield
     except DAMAGES as error:
-        raise ConfigError(f"data.dir: {path} is truncated or damaged ({error})") from error
+        raise ConfigError(f"data.dir: {path} is truncated or damaged: {error}") from error
+
+
+def _read(path: Path, read_bytes: Callable[[], bytes]) -> bytes:
+    with _reporting(path):
+        return read_bytes()
 
 
 def _archive(path: Path) -> Callable[[Path, int, int], Iterator[File]]:
@@ -71,7 +93,9 @@ def _tar(path: Path, file_limit: int, total_limit: int) -> Iterator[File]:
     with open(path, "rb") as plain:
         zipped = plain.read(2) == b"\x1f\x8b"
         plain.seek(0)
-        stream = _Guarded(gzip.GzipFile(fileobj=plain) if zipped else plain, path, file_limit, total_limit)
+        stream = _Guarded(
+            gzip.GzipFile(fileobj=plain) if zipped else plain, path, file_limit, total_limit
+        )
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # tarfile would keep every header in memory
@@ -79,7 +103,9 @@ def _tar(path: Path, file_limit: int, total_limit: int) -> Iterator[File]:
                 if member.isdir():
                     continue
                 if not member.isreg() or member.sparse is not None:
-                    raise ConfigError(f"data.dir: {path}: {member.name!r} is a link or no plain file")
+                    raise ConfigError(
+                        f"data.dir: {path}: {member.name!r} is a link or no plain file"
+                    )
                 yield member.name, member.size, lambda m=member: tar.extractfile(m).read()
         stream.finish()
 
@@ -106,7 +132,7 @@ def _check(path: Path, name: str, size: int, limit: int) -> None:
 
 
 class _Guarded:
-    """A stream that refuses what a hostile header asks tarfile to do: one huge read, or an endless skip."""
+    """A stream that refuses what a hostile header makes tarfile do: huge reads, endless skips."""
 
     def __init__(self, stream: BinaryIO, path: Path, read_limit: int, total_limit: int):
         self.stream, self.path = stream, path
@@ -118,18 +144,22 @@ class _Guarded:
 
     def seek(self, position: int) -> int:
         if not 0 <= position <= self.total_limit:
-            raise ConfigError(f"data.dir: {self.path} unpacks to more than {self.total_limit:,} bytes")
+            raise ConfigError(
+                f"data.dir: {self.path} unpacks to more than {self.total_limit:,} bytes"
+            )
         return self.stream.seek(position)
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= self.read_limit:
-            raise ConfigError(f"data.dir: {self.path} has a header of {size:,} bytes; archive refused")
+            raise ConfigError(
+                f"data.dir: {self.path} has a header of {size:,} bytes; archive refused"
+            )
         self.last = self.stream.read(size)
         return self.last
 
     def finish(self) -> None:
-        """Checks the end mark (tarfile takes a broken header for the end) and, with gzip, the checksum."""
+        """Checks the end mark, for which tarfile takes any broken header, and the gzip checksum."""
         if self.last != bytes(BLOCK):
             raise EOFError("no end mark")
         while self.read(2**20):
-            self.seek(self.tell())
+            self.seek(self.tell())  # checks the total

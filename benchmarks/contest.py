@@ -1,0 +1,142 @@
+"""A contest of speed: contestants in processes of their own, taking turns on one machine.
+
+Every contestant is built, compiled and warmed up in its own process, which then waits at a pipe for
+its turn. Turns go round (A B C, A B C, ...), so that whatever slows the machine down meanwhile slows
+all of them down, and contestants are compared within a round.
+"""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+Rates = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Who takes part: `make(**arguments)`, called in its own process, gives `run(n)`.
+
+    make: a module-level function; what it needs is imported inside it. run(n) does n steps and
+        returns when they are finished.
+    work: what one step does, in any unit (images, operations); rates are work per second.
+    """
+
+    name: str
+    make: Callable[..., Callable[[int], None]]
+    work: float
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+class Failed(Exception):
+    """Why a contestant left the contest."""
+
+
+def hold(
+    contestants: list[Contestant], rounds: int, seconds: float, say: Callable[[str], None] = print
+) -> tuple[Rates, dict[str, str]]:
+    """Let contestants take turns of about `seconds` each; the first of `rounds` only warms up.
+
+    Returns (work per second by contestant, one value per counted round; reasons by contestant that
+    failed). A contestant that fails leaves; the others go on.
+    """
+    workers, rates, failures = [], {}, {}
+    try:
+        for contestant in contestants:
+            worker = _Worker(contestant)
+            workers.append(worker)
+            try:
+                say(f"{contestant.name}: ready after {worker.answer():.1f} s")
+            except Failed as reason:
+                failures[contestant.name] = _leave(contestant.name, reason, say)
+        for number in range(rounds):
+            for worker in workers:
+                name = worker.contestant.name
+                if name in failures:
+                    continue
+                try:
+                    rate = worker.ask(seconds)
+                except Failed as reason:
+                    failures[name] = _leave(name, reason, say)
+                    continue
+                if number:
+                    rates.setdefault(name, []).append(rate)
+            say(f"round {number + 1} of {rounds} done" + ("" if number else " (warm-up)"))
+    finally:
+        for worker in workers:
+            worker.stop()
+    return {name: r for name, r in rates.items() if name not in failures}, failures
+
+
+def ratios(rates: Rates, one: str, other: str) -> list[float]:
+    """How many times faster `one` was than `other`, round by round."""
+    return [a / b for a, b in zip(rates[one], rates[other], strict=True)]
+
+
+def _leave(name: str, reason: Failed, say: Callable[[str], None]) -> str:
+    say(f"{name} failed: {reason}")
+    return str(reason)
+
+
+class _Worker:
+    """This side of a contestant's process."""
+
+    def __init__(self, contestant: Contestant):
+        self.contestant = contestant
+        # A fresh interpreter: a fork would inherit threads and half-started libraries.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(
+            target=_serve, args=(theirs, contestant), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def ask(self, seconds: float) -> float:
+        self._pipe.send(seconds)
+        return self.answer()
+
+    def answer(self) -> float:
+        try:
+            well, value = self._pipe.recv()
+        except (EOFError, ConnectionError):
+            self._process.join()
+            raise Failed(f"its process ended with exit code {self._process.exitcode}") from None
+        if not well:
+            raise Failed(value)
+        return value
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
+def _serve(pipe: Connection, contestant: Contestant) -> None:
+    """A contestant's process: the seconds until it was ready, then a rate for every turn asked."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the contest
+    began = time.perf_counter()
+    try:
+        run = contestant.make(**contestant.arguments)
+        run(1)
+        pipe.send((True, time.perf_counter() - began))
+        once = _timed(run, 1)
+        while True:
+            steps = max(1, round(pipe.recv() / once))
+            took = _timed(run, steps)
+            once = min(once, took / steps)
+            pipe.send((True, steps * contestant.work / took))
+    except EOFError:
+        pass
+    except Exception as error:
+        pipe.send((False, f"{type(error).__name__}: {str(error).splitlines()[:1]}"))
+
+
+def _timed(run: Callable[[int], None], steps: int) -> float:
+    began = time.perf_counter()
+    run(steps)
+    return time.perf_counter() - began

@@ -1,0 +1,113 @@
+"""What a run will need, without running it: parameters, memory, steps, arithmetic."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from cards_jax import train, tree
+from cards_jax.data import Data
+from cards_jax.phase import Phase
+from cards_jax.train import Recipe
+
+HEADROOM = 0.6  # share of the free memory that a group may plan with: the estimate is rough
+
+
+def realization_bytes(recipe: Recipe, phase: Phase, init: Callable | None) -> int:
+    """Rough memory of one realization in training: its state, gradients, weights, and saved activations.
+
+    Activations are what reverse-mode differentiation keeps of one batch, by shapes alone.
+    """
+    whole = dataclasses.replace(recipe, batch_axis=None)
+    scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    scalars = train.Scalars(jax.ShapeDtypeStruct((), jnp.uint32), scalar, scalar, scalar)
+    state = jax.eval_shape(lambda s: train.deal(s, whole, init), scalars)
+    sizes = [x for x in jax.tree.leaves(tree.only_prunable(state.card.params))]
+    keep = jax.ShapeDtypeStruct(() if phase.scope == "global" else (len(sizes),), jnp.int32)
+    part = recipe.batch_size // recipe.split
+    images = jax.ShapeDtypeStruct((part, *recipe.spec.image_HWC), jnp.float32)
+    labels = jax.ShapeDtypeStruct((part,), jnp.int32)
+
+    def backward(card, keep, images, labels):
+        loss = lambda p: train.batch_loss(p, card, keep, phase.rules, whole, images, labels)[0]  # noqa: E731
+        return jax.vjp(loss, card.params)[1]
+
+    saved = tree.nbytes(jax.eval_shape(backward, state.card, keep, images, labels))
+    params = tree.nbytes(state.card.params)
+    return tree.nbytes(state) + 3 * params + int(1.5 * saved)
+
+
+def free_bytes() -> int:
+    """Memory of one device, or this machine's share of it for a CPU device."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return pages // jax.local_device_count()
+
+
+def group_size(per_realization: int, count: int, rows: int) -> int:
+    """How many of `count` realizations fit at once on `rows` devices: all, or a multiple of rows."""
+    fit = max(1, int(HEADROOM * free_bytes() / per_realization)) * rows
+    return min(count, fit)
+
+
+def step_flops(recipe: Recipe) -> float:
+    """Multiply-adds times six of one training step of one realization (forward and both gradients)."""
+    return 6.0 * recipe.batch_size * multiply_adds(recipe)
+
+
+def multiply_adds(recipe: Recipe) -> int:
+    """Multiply-adds of one image's forward pass: those of its convolutions and matrix products."""
+    model = dataclasses.replace(recipe, batch_axis=None, convolution="native").model
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    image = jax.ShapeDtypeStruct((1, *recipe.spec.image_HWC), jnp.float32)
+    jaxpr = jax.make_jaxpr(lambda p, s, x: model.apply(p, s, x, False)[0])(params, stats, image)
+    return sum(_multiply_adds(e) for e in _equations(jaxpr.jaxpr))
+
+
+def _equations(jaxpr: Any):
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", None)
+            if inner is not None:
+                yield from _equations(inner)
+
+
+def _multiply_adds(equation: Any) -> int:
+    out = int(np.prod(equation.outvars[0].aval.shape))
+    if equation.primitive.name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape  # HWIO
+        return out * int(np.prod(kernel[:3]))
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        return out * int(np.prod([equation.invars[0].aval.shape[i] for i in contracted]))
+    return 0
+
+
+def describe(c: ConfigDict, data: Data, recipe: Recipe, phases: list[Phase], init, count: int) -> str:
+    """The lines of `--dry_run` about size, memory and time."""
+    params, _ = jax.eval_shape(recipe.model.init, jax.random.key(0))
+    prunable = tree.only_prunable(params)
+    steps = sum(p.steps for p in phases)
+    need = realization_bytes(recipe, phases[0], init)
+    flops = step_flops(recipe)
+    lines = [
+        f"realizations        {count}",
+        f"parameters          {tree.size(params):,} each, {tree.size(prunable):,} of them prunable",
+        f"training images     {len(data.train_images):,}, test {len(data.test_images):,}, "
+        f"holdout {len(data.holdout_images):,}",
+        f"steps               {steps:,} of {recipe.batch_size} images in {len(phases)} phase(s), each realization",
+        f"multiply-adds       {multiply_adds(recipe):,} for one image's forward pass",
+        f"arithmetic          {flops * steps * count:.3g} floating-point operations in all",
+        f"memory              about {need / 1e6:,.0f} MB for each realization in training, "
+        f"{(data.train_images.nbytes + data.test_images.nbytes) / 1e6:,.0f} MB of images per device",
+    ]
+    return "\n".join(lines)
