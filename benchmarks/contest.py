@@ -41,35 +41,37 @@ def hold(
 ) -> tuple[Rates, dict[str, str]]:
     """Let contestants take turns of about `seconds` each; the first of `rounds` only warms up.
 
-    Returns (work per second by contestant, one value per counted round; reasons by contestant that
-    failed). A contestant that fails leaves; the others go on.
+    Returns ({contestant: work per second in each counted round}, {contestant: why it failed}). A
+    contestant that fails leaves; the others go on.
     """
-    workers, rates, failures = [], {}, {}
+    workers, rates, failures = {}, {}, {}
+
+    def ask(name: str, question: float | None = None) -> float | None:
+        try:
+            return workers[name].answer(question)
+        except Failed as reason:
+            say(f"{name} failed: {reason}")
+            failures[name] = str(reason)
+            workers.pop(name).stop()
+            rates.pop(name, None)
+            return None
+
     try:
         for contestant in contestants:
-            worker = _Worker(contestant)
-            workers.append(worker)
-            try:
-                say(f"{contestant.name}: ready after {worker.answer():.1f} s")
-            except Failed as reason:
-                failures[contestant.name] = _leave(contestant.name, reason, say)
+            name = contestant.name
+            workers[name] = _Worker(contestant)
+            if (took := ask(name)) is not None:
+                say(f"{name}: ready after {took:.1f} s")
         for number in range(rounds):
-            for worker in workers:
-                name = worker.contestant.name
-                if name in failures:
-                    continue
-                try:
-                    rate = worker.ask(seconds)
-                except Failed as reason:
-                    failures[name] = _leave(name, reason, say)
-                    continue
-                if number:
+            for name in list(workers):
+                rate = ask(name, seconds)
+                if number and rate is not None:
                     rates.setdefault(name, []).append(rate)
-            say(f"round {number + 1} of {rounds} done" + ("" if number else " (warm-up)"))
+            say(f"round {number} of {rounds - 1}" if number else "warmed up")
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.stop()
-    return {name: r for name, r in rates.items() if name not in failures}, failures
+    return rates, failures
 
 
 def ratios(rates: Rates, one: str, other: str) -> list[float]:
@@ -77,16 +79,10 @@ def ratios(rates: Rates, one: str, other: str) -> list[float]:
     return [a / b for a, b in zip(rates[one], rates[other], strict=True)]
 
 
-def _leave(name: str, reason: Failed, say: Callable[[str], None]) -> str:
-    say(f"{name} failed: {reason}")
-    return str(reason)
-
-
 class _Worker:
     """This side of a contestant's process."""
 
     def __init__(self, contestant: Contestant):
-        self.contestant = contestant
         # A fresh interpreter: a fork would inherit threads and half-started libraries.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
@@ -96,12 +92,11 @@ class _Worker:
         self._process.start()
         theirs.close()
 
-    def ask(self, seconds: float) -> float:
-        self._pipe.send(seconds)
-        return self.answer()
-
-    def answer(self) -> float:
+    def answer(self, question: float | None = None) -> float:
+        """What the process says to `question`, or of itself; raises Failed."""
         try:
+            if question is not None:
+                self._pipe.send(question)
             well, value = self._pipe.recv()
         except (EOFError, ConnectionError):
             self._process.join()
@@ -123,8 +118,8 @@ def _serve(pipe: Connection, contestant: Contestant) -> None:
     try:
         run = contestant.make(**contestant.arguments)
         run(1)
-        pipe.send((True, time.perf_counter() - began))
         once = _timed(run, 1)
+        pipe.send((True, time.perf_counter() - began))
         while True:
             steps = max(1, round(pipe.recv() / once))
             took = _timed(run, steps)
@@ -133,7 +128,7 @@ def _serve(pipe: Connection, contestant: Contestant) -> None:
     except EOFError:
         pass
     except Exception as error:
-        pipe.send((False, f"{type(error).__name__}: {str(error).splitlines()[:1]}"))
+        pipe.send((False, f"{type(error).__name__}: {str(error).split(chr(10))[0]}"))
 
 
 def _timed(run: Callable[[int], None], steps: int) -> float:

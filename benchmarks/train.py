@@ -170,10 +170,10 @@ def report(rates: Rates, failures: dict[str, str], args: argparse.Namespace, not
     lines += ["", *speed_table(rates, args, flop), "", *step_table(rates, args), ""]
     lines += [f"{name} failed: {reason}" for name, reason in failures.items()]
     lines += [
-        f"Medians of {args.rounds - 1} interleaved rounds (lowest to highest); a ratio is taken within",
-        f"a round. Peak: {_median(rates, PEAK, 1e9)} GFLOP/s, JAX's float32 matrix product. An image "
-        f"counts {flop / 1e9:.2f} GFLOP, six times",
-        "its multiply-adds. torch original and tuned train one network after another.",
+        f"Medians of {args.rounds - 1} interleaved rounds (lowest to highest), ratios within a round.",
+        "torch original and tuned train one network after another. The peak is JAX's float32 matrix",
+        f"product, {_median(rates, PEAK, 1e9)} GFLOP/s; an image counts {flop / 1e9:.2f} GFLOP,",
+        "six times its multiply-adds.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -232,17 +232,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     form = argparse.ArgumentParser("python -m benchmarks.train", description=__doc__.split("\n")[0])
     form.add_argument("--network", choices=list(BATCH_SIZE), default="conv4")
     form.add_argument("--method", choices=("ep", "bp"), default="ep")
-    form.add_argument("--batch-size", type=_positive, help="default: 64, of resnet18 32")
-    form.add_argument("--realizations", type=_positives, help="default: 1,2,4,8")
-    form.add_argument("--rounds", type=_positive, help="counted rounds; default: 6")
-    form.add_argument("--seconds", type=float, help="of a turn, one step at least; default: 2")
+    form.add_argument("--batch-size", type=_positive, help="by default 64, of resnet18 32")
+    form.add_argument("--realizations", type=_positives, help="1,2,4,8 by default")
+    form.add_argument(
+        "--rounds", type=_positive, help="that count, after one to warm up; by default 6"
+    )
+    form.add_argument("--seconds", type=float, help="of a turn, at least one step; by default 2")
     form.add_argument("--quick", action="store_true", help="a rough look, within 3 minutes")
     form.add_argument("--save", type=Path, help="writes SAVE.md and SAVE.csv")
     args = form.parse_args(arguments)
-    args.batch_size = args.batch_size or BATCH_SIZE[args.network] // (
-        2 if args.quick and args.network == "resnet18" else 1
-    )
-    args.realizations = args.realizations or ((1, 4) if args.quick else (1, 2, 4, 8))
+    quick_realizations = {"conv4": (1, 4), "resnet18": (1, 2)}[args.network]
+    args.batch_size = args.batch_size or BATCH_SIZE[args.network]
+    args.realizations = args.realizations or (quick_realizations if args.quick else (1, 2, 4, 8))
     args.rounds = 1 + (args.rounds or (2 if args.quick else 6))
     args.seconds = args.seconds or (1.0 if args.quick else 2.0)
     args.popups = (args.method,) if args.quick else ("ep", "bp")
@@ -251,8 +252,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive integer")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 

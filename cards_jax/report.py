@@ -520,35 +520,35 @@ def _draw_series(axes: Any, rows: Sequence[Row]) -> None:
     """Mean accuracy with bars from min to max against sparsity, one series per kind of card."""
     keys = [key for key in POINT if key != "sparsity"]
     series = _group(rows, keys)
-    sparsities = sorted({row["sparsity"] for row in rows})
-    places = {sparsity: -math.log10(1 - sparsity) for sparsity in sparsities}
-    span = max(places.values()) - min(places.values()) or 1.0
-    most = max(row["n"] for row in rows)
+    places = {row["sparsity"]: -math.log10(1 - row["sparsity"]) for row in rows}
+    left, right = min(places.values()), max(places.values())
+    span = right - left or 1.0
     for i, (group, colour) in enumerate(zip(series.values(), _colours(len(series)), strict=True)):
         group = sorted(group, key=lambda row: row["sparsity"])
         shift = (i - (len(series) - 1) / 2) * 0.012 * span  # so that bars do not hide each other
         x = [places[row["sparsity"]] + shift for row in group]
-        mean, low, high = (
-            np.array([100 * row[f"accuracy_{name}"] for row in group])
-            for name in ("mean", "min", "max")
-        )
-        axes.errorbar(
-            x,
-            mean,
-            yerr=(mean - low, high - mean),
-            color=colour,
-            marker=MARKERS[i % len(MARKERS)],
-            markersize=4.5,
-            capsize=2.5,
-            elinewidth=1.0,
-            label=_label(rows, group[0], keys),
-        )
-        for place, row in zip(x, group, strict=True):
-            if row["n"] < most:  # some diverged: a mean over fewer
-                text, at = f"n={row['n']}", (place, 100 * row["accuracy_max"])
-                axes.annotate(text, at, (0, 4), textcoords="offset points", ha="center", fontsize=7)
-    axes.set_xlim(min(places.values()) - 0.08 * span, max(places.values()) + 0.08 * span)
-    _tick_sparsities(axes, places, 0.06 * span)
+        style = {"color": colour, "marker": MARKERS[i % len(MARKERS)]}
+        _draw_bars(axes, x, group, label=_label(rows, group[0], keys), **style)
+        _name_counts(axes, x, group, max(row["n"] for row in rows), colour)
+    axes.set_xlim(left - 0.08 * span, right + 0.08 * span)
+    _tick_sparsities(axes, dict(sorted(places.items())), 0.06 * span)
+
+
+def _draw_bars(axes: Any, x: Sequence[float], rows: Sequence[Row], **style: Any) -> None:
+    mean, low, high = (
+        np.array([100 * row[f"accuracy_{name}"] for row in rows]) for name in ("mean", "min", "max")
+    )
+    bars = (mean - low, high - mean)
+    axes.errorbar(x, mean, yerr=bars, markersize=4.5, capsize=2.5, elinewidth=1.0, **style)
+
+
+def _name_counts(axes: Any, x: Sequence[float], rows: Sequence[Row], most: int, colour: Any):
+    """Writes n over the means of fewer realizations than others have: some diverged."""
+    for place, row in zip(x, rows, strict=True):
+        if row["n"] < most:
+            at = (place, 100 * row["accuracy_max"])
+            style = {"textcoords": "offset points", "ha": "center", "fontsize": 7}
+            axes.annotate(f"n={row['n']}", at, (0, 4), color=colour, **style)
 
 
 def _tick_sparsities(axes: Any, places: dict[float, float], gap: float) -> None:

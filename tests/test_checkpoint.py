@@ -1,10 +1,12 @@
 """A checkpoint comes back bit by bit, on any devices, or the one before it does."""
 
+import itertools
 import json
 import multiprocessing
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -368,6 +370,46 @@ def test_thirty_kills_leave_a_good_step_each(tmp_path):
     _assert_survives_kills(tmp_path, 30)
 
 
+def _save_but_die(folder: Path, count: int) -> None:
+    """Saves step 3, but SIGKILLs itself right before its count-th operation on files."""
+    state = _state(3)
+    left = count
+
+    def countdown(event: str, arguments: tuple) -> None:
+        nonlocal left
+        if event == "open" or event.startswith(("os.", "shutil.")):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(countdown)
+    Checkpoints(folder).save(3, state, {"step": 3})
+
+
+@pytest.mark.slow
+def test_a_death_before_any_operation_on_files_leaves_a_good_step(tmp_path):
+    ready = tmp_path / "ready"
+    for step in [1, 2]:
+        Checkpoints(ready).save(step, _state(step), {"step": step})
+    found = set()
+    for count in itertools.count(1):
+        folder = Path(shutil.copytree(ready, tmp_path / str(count)))
+        process = _processes().Process(target=_save_but_die, args=(folder, count))
+        process.start()
+        process.join()
+        wanted = _target(_state(3 if (folder / "3" / "manifest.json").exists() else 2))
+        step, state, meta = Checkpoints(folder, notice=lambda line: None).restore(wanted)
+        assert meta == {"step": step}
+        _assert_same(state, _state(step))
+        found.add(step)
+        Checkpoints(folder).save(3, _state(3), {"step": 3})
+        assert sorted(os.listdir(folder)) in (["2", "3"], ["1", "2", "3"])
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert count > 50 and found == {2, 3}
+
+
 def _hold(folder: Path, held) -> None:
     with lock(folder):
         held.send(os.getpid())
@@ -574,7 +616,7 @@ def test_two_processes_save_together_and_one_restores(tmp_path, said):
     outputs = [process.communicate(timeout=120) for process in pair]
     assert [process.returncode for process in pair] == [0, 0], outputs
     for out, _ in outputs:
-        report = json.loads(out)
+        report = json.loads(out.splitlines()[-1])  # after lines of the collectives' library
         assert (report["restored"], report["meta"], report["same"]) == (5, {"step": 5}, True)
         assert report["steps"] == [3, 5]
         assert "already stored, with another state" in report["refused"]

@@ -111,27 +111,22 @@ def prepare(c) -> Data:
     train_images, train_labels = load(d.name, "train", **place)
     test_images, test_labels = load(d.name, "test", **place)
     about = _description(_source(d.name), place, train_images)
-    parts = (train_images, train_labels, test_images, test_labels)
-    fingerprint = digest(*parts, words=about.classes)
-
+    fingerprint = digest(train_images, train_labels, test_images, test_labels, words=about.classes)
     held = partition.holdout(train_labels, c.holdout, len(about.classes))
     kept = np.delete(np.arange(len(train_labels)), held)
     kept = kept[partition.subset(train_labels[kept], d.subset, d.subset_per_class)]
     return Data(
-        # A full selection copies nothing.
-        *(
-            parts[:2]
-            if len(kept) == len(train_labels)
-            else (train_images[kept], train_labels[kept])
-        ),
-        *parts[2:],
-        train_images[held],
-        train_labels[held],
-        digest(held, words=(d.name, fingerprint)) if c.holdout else None,
-        about.classes,
-        about.mean,
-        about.std,
-        fingerprint,
+        train_images=train_images[kept],
+        train_labels=train_labels[kept],
+        test_images=test_images,
+        test_labels=test_labels,
+        holdout_images=train_images[held],
+        holdout_labels=train_labels[held],
+        holdout_hash=digest(held, words=(d.name, fingerprint)) if c.holdout else None,
+        classes=about.classes,
+        mean=about.mean,
+        std=about.std,
+        fingerprint=fingerprint,
     )
 
 

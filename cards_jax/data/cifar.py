@@ -72,9 +72,10 @@ def _locate(
 ) -> Path:
     """The archive, or the folder in which the batches of the split lie."""
     cache = store.cache_folder(cache_dir) / layout.name
-    if dir is not None and not Path(dir).exists():
+    places = [cache] if dir is None else [Path(dir).expanduser(), cache]
+    if dir is not None and not places[0].exists():
         raise ConfigError(f"data.dir: {dir} does not exist; {_advice(layout, cache)}")
-    for place in [cache] if dir is None else [Path(dir), cache]:
+    for place in places:
         if found := _found(layout, split, place):
             return found
     if download:

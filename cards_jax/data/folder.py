@@ -65,13 +65,13 @@ def classes(
 
 
 def _recall(wanted: tuple[str, ...], dir: str | None, cache_dir: str | None, size: int | None):
-    if dir is None or not Path(dir).exists():
+    if dir is None or not Path(dir).expanduser().exists():
         state = "is not given" if dir is None else f"{dir} does not exist"
         raise ConfigError(
             f"data.dir: {state}; allowed with data.name=folder is a folder, .tar, .tar.gz or .zip "
             "that holds train/<class>/<image> and test/<class>/<image>"
         )
-    path = Path(dir).resolve()
+    path = Path(dir).expanduser().resolve()
     entry = store.cache_folder(cache_dir) / "folder" / _key(path, size)
     return store.recall(entry, wanted, lambda: _decode(path, size))
 

@@ -124,6 +124,8 @@ def _decode(path: Path, size: int | None) -> tuple[store.Arrays, store.Notes]:
             examples = _examples(builder, found)
             pairs = ((example[image_key], example[label_key]) for example in examples)
             images, labels = _stacked(pairs, count, size, f"decode {split}")
+            if labels.min() < 0 or labels.max() >= len(names):
+                raise ValueError(f"labels {labels.min()} to {labels.max()}, {len(names)} names")
             arrays |= {f"{split}_images": images, f"{split}_labels": labels}
     except ConfigError:
         raise

@@ -113,14 +113,26 @@ def _tar(path: Path, file_limit: int, total_limit: int) -> Iterator[File]:
 def _zip(path: Path, file_limit: int, total_limit: int) -> Iterator[File]:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
+        if _counted(path) not in (len(members), 0xFFFF):
+            raise EOFError(f"it should hold {_counted(path)} members, {len(members)} were found")
         if sum(member.file_size for member in members) > total_limit:
             raise ConfigError(f"data.dir: {path} unpacks to more than {total_limit:,} bytes")
         for member in members:
             _check(path, member.filename, member.file_size, file_limit)
             if stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & 1:
                 raise ConfigError(f"data.dir: {path}: {member.filename!r} is a link or encrypted")
+            with archive.open(member):  # compares the two copies of its name
+                pass
             if not member.is_dir():
                 yield member.filename, member.file_size, lambda m=member: archive.read(m)
+
+
+def _counted(path: Path) -> int:
+    """The number of members by the end record of a zip file, which zipfile does not compare."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 2**16))
+        tail = file.read()
+    return struct.unpack_from("<H", tail, tail.rindex(b"PK\x05\x06") + 10)[0]
 
 
 def _check(path: Path, name: str, size: int, limit: int) -> None:

@@ -43,3 +43,9 @@ def make(spec, formulation: str | None, batch_axis: str | None) -> nn.Module:
 def smallest_side(name: str) -> int:
     """Every pair halves the image."""
     return 2 ** VARIANTS[name]
+
+
+def flattened(spec) -> tuple[int, int]:
+    """(side, channels) of the map that the first linear layer reads."""
+    pairs = VARIANTS[spec.name]
+    return spec.image_HWC[0] >> pairs, spec.width << (pairs - 1)

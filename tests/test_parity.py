@@ -1,0 +1,104 @@
+"""The numbers that the original PyTorch code produced, from weights that numpy alone makes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import recipe
+
+from cards_jax import binarize, card, interop, masks, models, select
+from cards_jax.losses import cross_entropy
+from cards_jax.tree import flatten, map_leaves, unflatten
+
+POPUPS = [
+    ("biprop_Conv2_layerwise_k0.2", "conv2"),
+    ("biprop_Conv2_global_k0.2", "conv2"),
+    ("biprop_Conv4_layerwise_k0.2", "conv4"),
+    ("biprop_Conv4_global_k0.2", "conv4"),
+    ("biprop_cResNet18_layerwise_k0.2", "resnet18"),
+]
+
+
+def load(folder, name, model, **options):
+    """(fixture, spec, card, scores) of one network."""
+    expected = recipe.fixture(folder, name)
+    arrays = recipe.state_dict(expected["state_dict"])
+    spec = interop._spec(arrays, model, **options)
+    return expected, spec, *interop.import_state_dict(arrays, spec)
+
+
+def assert_close(ours, theirs, rtol=1e-4):
+    """Relative to the largest magnitude."""
+    theirs = np.asarray(theirs)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=rtol * np.abs(theirs).max())
+
+
+def test_resnet18_logits(fixtures_dir):
+    expected, spec, ours, _ = load(fixtures_dir, "lrr_resnet18_w16", "resnet18", width=16)
+    assert sum(x.size for x in jax.tree.leaves(ours.params)) == expected["nparams"]
+    logits, _ = models.build(spec).apply(card.weights(ours), ours.stats, recipe.images(), False)
+    assert_close(logits, expected["logits"])
+
+
+@pytest.mark.parametrize("formulation", ["native", "canonical"])
+def test_resnet18_training_step(fixtures_dir, formulation):
+    """Loss, running averages (torch's unbiased variance) and every gradient of one training step."""
+    expected, spec, ours, _ = load(fixtures_dir, "lrr_resnet18_w16", "resnet18", width=16)
+    shapes = expected["state_dict"]
+    expected = recipe.fixture(fixtures_dir, "lrr_resnet18_w16_train")
+    apply = models.build(spec, formulation).apply
+
+    def loss(params):
+        logits, stats = apply(params, ours.stats, recipe.images(), True)
+        return jnp.mean(cross_entropy(logits, recipe.LABELS)), stats
+
+    (value, stats), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(ours.params)
+    np.testing.assert_allclose(value, expected["loss"], rtol=1e-5)
+    assert_close(stats["bn1"]["mean"], expected["bn1_running_mean"])
+    assert_close(stats["bn1"]["var"], expected["bn1_running_var"])
+    assert_close(stats["layer4_1"]["bn2"]["var"][:8], expected["layer4_1_bn2_running_var_first8"])
+    theirs = interop.torch_layout(grads, {k: tuple(s) for k, s in shapes}, spec)
+    assert theirs.keys() == expected["grad_abssum"].keys()
+    for key, total in expected["grad_abssum"].items():
+        np.testing.assert_allclose(np.abs(theirs[key]).sum(), total, rtol=1e-4, err_msg=key)
+
+
+@pytest.mark.parametrize(("name", "model"), POPUPS)
+def test_biprop(fixtures_dir, name, model):
+    """Kept counts, threshold, gain, logits, loss and score gradients of biprop at 80% sparsity."""
+    expected, spec, ours, scores = load(fixtures_dir, name, model)
+    scope = "global" if "global" in name else "layerwise"
+    sizes = [x.size for x in jax.tree.leaves(scores)]
+    keep = jnp.asarray(masks.keep_counts(sizes, 0.8, scope))
+    mask = masks.keep_largest(scores, keep, "strict" if scope == "global" else "index")
+    if scope == "global":
+        # torch sorts from below: its threshold is the largest score that goes.
+        t = select.threshold(jax.tree.leaves(scores), keep + 1)
+        assert np.float32(t) == np.float32(expected["threshold"])
+
+    alpha = {interop.path_of(f"{k}.weight", spec)[0]: v for k, v in expected["alpha"].items()}
+    flat_mask, flat_weights = flatten(mask), flatten(ours.params)
+    counts = {}
+    for path, theirs in alpha.items():
+        m, w = flat_mask[f"{path}/kernel"], flat_weights[f"{path}/kernel"]
+        assert m.size == theirs["n"] and int(m.sum()) == theirs["kept"]
+        total = float(jnp.sum(jnp.abs(w) * m))
+        np.testing.assert_allclose(total, theirs["sum_abs_kept"], rtol=1e-5)
+        np.testing.assert_allclose(binarize.gain(w, m), total / theirs["kept"], rtol=1e-5)
+        counts[f"{path}/kernel"] = jnp.int32(theirs["den"])  # the original's, often one too few
+
+    def loss(scores, weights, stats, mask, counts):
+        pop = lambda s, w, m, n: binarize.popup(s, w, m, True, n)  # noqa: E731
+        effective = map_leaves(pop, scores, weights, mask, counts)
+        logits, _ = models.build(spec).apply(effective, stats, recipe.images(), False)
+        return jnp.mean(cross_entropy(logits, recipe.LABELS)), logits
+
+    args = (scores, ours.params, ours.stats, mask, unflatten(counts))
+    (value, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(*args)
+    assert_close(logits, expected["logits"])
+    np.testing.assert_allclose(value, expected["loss"], rtol=1e-4)
+    keys = {k: tuple(s) for k, s in expected["state_dict"] if k.endswith(".scores")}
+    for key, grad in interop.torch_layout(grads, keys, spec).items():
+        theirs = expected["score_grad"][key.removesuffix(".scores")]
+        np.testing.assert_allclose(np.abs(grad).sum(), theirs["abssum"], rtol=1e-4)
+        assert_close(grad.ravel()[:8], theirs["first8"])
