@@ -44,8 +44,8 @@ def test_equals_the_native_one(size, stride, formulation):
 
 @pytest.mark.parametrize("formulation", ["unrolled", "canonical"])
 def test_kernel_gradient_in_chunks(formulation, monkeypatch):
-    monkeypatch.setattr(convolution, "KERNEL_GRADIENT_CHUNK", 2)
-    x, kernel = arrays(3, batch=5)
+    monkeypatch.setattr(convolution, "CHUNK_FLOATS", 2 * 7 * 7 * 5)
+    x, kernel = arrays(3, batch=6)
     ours = both_gradients(1, formulation)(x, kernel)
     assert_trees_close(ours, both_gradients(1, "native")(x, kernel))
 

@@ -119,7 +119,8 @@ def test_holdout_is_the_same_list_whatever_the_subset():
     part = data.prepare(config(holdout=103, subset=200))
     assert whole.holdout_hash == part.holdout_hash and len(whole.holdout_hash) == 16
     assert np.array_equal(whole.holdout_images, part.holdout_images)
-    assert whole.holdout_hash != data.prepare(config(holdout=104)).holdout_hash
+    for other in (config(holdout=104), config(holdout=103, image_size=16)):
+        assert whole.holdout_hash != data.prepare(other).holdout_hash
     assert np.bincount(whole.holdout_labels).tolist() == [11, 11, 11, *[10] * 7]
     assert len(whole.train_images) == 1437 - 103
     assert len(part.train_images) == 200

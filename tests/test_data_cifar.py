@@ -146,6 +146,9 @@ def test_archive_in_the_cache_is_found_without_a_dir(tmp_path):
     pack(tmp_path / "x" / kind.folder, tmp_path / "cache" / "cifar10" / kind.remote.name)
     images, _ = cifar.read(SMALL10, "test", None, False, str(tmp_path / "cache"))
     assert np.array_equal(images, truth["test"][0])
+    (tmp_path / "empty").mkdir()  # a folder that was named is not silently replaced by the cache
+    with pytest.raises(ConfigError, match="empty holds no cifar10"):
+        cifar.read(SMALL10, "test", str(tmp_path / "empty"), False, str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("form", ["binary", "python"])
@@ -302,9 +305,12 @@ def test_archive_that_asks_for_too_much(tmp_path):
 
 
 @pytest.mark.slow
-def test_sixty_thousand_real_images_through_the_published_archives(data_dir, tmp_path):
+def test_sixty_thousand_real_images_through_the_published_archives(
+    data_dir, tmp_path, tmp_path_factory
+):
     """Real photographs written as full-size archives, binary and pickled, and read back."""
-    source = dict(dir=str(data_dir / "cifar10_images.tar.gz"), cache_dir=str(tmp_path))
+    cache = tmp_path_factory.getbasetemp() / "decoded"
+    source = dict(dir=str(data_dir / "cifar10_images.tar.gz"), cache_dir=str(cache))
     for form in (cifar10.LAYOUT.binary, cifar10.LAYOUT.python):
         archive = tmp_path / form.remote.name
         with tarfile.open(archive, "w:gz", compresslevel=1) as tar:

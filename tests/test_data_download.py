@@ -1,5 +1,6 @@
 """Downloads from a server on this machine: good, interrupted, wrong, a web page, nobody there."""
 
+import dataclasses
 import gzip
 import hashlib
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -31,6 +33,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         kind, wanted = self.path.split("/")[1], self.headers.get("Range")
         self.asked.append((kind, wanted))
+        if kind == "slow":
+            time.sleep(1)
         if kind == "absent":
             return self.send_error(404)
         body = {"page": PAGE, "wrong": GOOD[:-9] + b"123456789", "long": GOOD + b"more"}.get(
@@ -93,6 +97,12 @@ def test_interrupted_download_is_continued(server, tmp_path):
     assert 0 < kept < len(GOOD)
     assert fetch(remote(server, "good"), tmp_path).read_bytes() == GOOD
     assert Handler.asked[-1] == ("good", f"bytes={kept}-")
+
+
+def test_complete_remains_need_no_server(server, tmp_path):
+    (tmp_path / f"{NAME}.part").write_bytes(GOOD)
+    assert fetch(remote(server, "good"), tmp_path).read_bytes() == GOOD
+    assert not Handler.asked
 
 
 def test_server_without_ranges_starts_over(server, tmp_path):
@@ -160,20 +170,18 @@ def test_processes_that_download_at_once_share_one_download(server, tmp_path):
     code = f"""
         from pathlib import Path
         from cards_jax.data.download import Remote, fetch
-        urls = ("{server}/good/{NAME}",)
+        urls = ("{server}/slow/{NAME}",)
         fetch(Remote("{NAME}", urls, {len(GOOD)}, "{remote("").sha256}"), Path("{tmp_path}"))
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     root = Path(cifar.__file__).parents[2]
     running = [subprocess.Popen(command, cwd=root) for _ in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
-    assert Handler.asked == [("good", None)]
+    assert Handler.asked == [("slow", None)]
     assert (tmp_path / NAME).read_bytes() == GOOD
 
 
 def test_cifar_is_downloaded_into_the_cache_only_if_allowed(server, tmp_path):
-    import dataclasses
-
     form = dataclasses.replace(cifar10.LAYOUT.binary, remote=remote(server, "good"))
     layout = dataclasses.replace(cifar10.LAYOUT, binary=form)
     with pytest.raises(ConfigError, match=f"get {NAME}.*data.download=True"):

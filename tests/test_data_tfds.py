@@ -3,7 +3,11 @@
 import io
 import json
 import shutil
+import subprocess
 import sys
+import textwrap
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,9 @@ from cards_jax import data
 from cards_jax.config import ConfigError
 
 CLASSES = ["cat", "dog", "eel"]
+without_tensorflow = pytest.mark.skipif(
+    find_spec("tensorflow") is not None, reason="tells what happens without TensorFlow"
+)
 
 
 def prepare(top, sizes=(8,), channels=3, split="test"):
@@ -90,13 +97,13 @@ def test_folders_that_are_not_prepared(prepared, tmp_path):
         data.load("tfds", "train")
 
 
-@pytest.mark.skipif("tensorflow" in sys.modules, reason="TensorFlow is there")
+@without_tensorflow
 def test_preparing_without_tensorflow_is_refused_at_once(tmp_path):
-    pytest.importorskip  # noqa: B018
     with pytest.raises(ConfigError, match="preparing it needs TensorFlow: pip install tensorflow"):
         load(tmp_path / "cifar10" / "3.0.2", tmp_path, download=True)
 
 
+@without_tensorflow
 def test_tfrecord_format_says_what_to_do(prepared, tmp_path):
     path = shutil.copytree(prepared, tmp_path / "shapes" / "1.2.3")
     info = json.loads((path / "dataset_info.json").read_text())
@@ -119,6 +126,25 @@ def test_damaged_files_are_told(prepared, tmp_path, name):
     (path / name).unlink()
     with pytest.raises(ConfigError, match="data.dir: .* cannot be read"):
         load(path, tmp_path)
+
+
+@pytest.mark.parametrize("module", ["tensorflow_datasets", "array_record"])
+def test_absent_library_is_told(prepared, tmp_path, module):
+    code = f"""
+        import sys
+        sys.modules[{module!r}] = None  # importing it now raises ImportError
+        from cards_jax import data
+        try:
+            data.load("tfds", "train", {str(prepared)!r}, cache_dir={str(tmp_path)!r})
+        except data.ConfigError as error:
+            print(error)
+    """
+    root = Path(data.__file__).parents[2]
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    ran = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+    told = ran.stdout.strip().splitlines()[-1]  # the library prints a banner of its own before
+    assert told.startswith("data.name: tfds cannot use") and module in told
+    assert "pip install tensorflow-datasets importlib_resources array_record" in told
 
 
 def test_lost_class_names_are_told(prepared, tmp_path):

@@ -72,15 +72,14 @@ def _locate(
 ) -> Path:
     """The archive, or the folder in which the batches of the split lie."""
     cache = store.cache_folder(cache_dir) / layout.name
-    places = [cache] if dir is None else [Path(dir).expanduser(), cache]
-    if dir is not None and not places[0].exists():
+    place = cache if dir is None else Path(dir).expanduser()
+    if dir is not None and not place.exists():
         raise ConfigError(f"data.dir: {dir} does not exist; {_advice(layout, cache)}")
-    for place in places:
-        if found := _found(layout, split, place):
-            return found
+    if found := _found(layout, split, place):
+        return found
     if download:
         return fetch(layout.binary.remote, cache)
-    raise ConfigError(f"data.dir: {dir or cache} holds no {layout.name}; {_advice(layout, cache)}")
+    raise ConfigError(f"data.dir: {place} holds no {layout.name}; {_advice(layout, cache)}")
 
 
 def _advice(layout: Layout, cache: Path) -> str:

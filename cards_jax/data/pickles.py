@@ -74,11 +74,9 @@ class _Reader(pickle._Unpickler):
         return _NAMES[module, name]
 
     def _build(self) -> None:
+        """Sets the state of an _Array or _Dtype; the original would set attributes of anything."""
         state = self.stack.pop()
-        target = self.stack[-1]
-        if type(target) not in (_Array, _Dtype):
-            raise pickle.UnpicklingError("it sets the state of something that is no array")
-        target.fill(state)
+        self.stack[-1].fill(state)
 
     dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _build}
 

@@ -1,13 +1,16 @@
 """Size and statistics of uint8 images."""
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 
 def fitted(image: Image.Image, size: int) -> Image.Image:
     """The largest centred square of an image, `size` pixels a side."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
     # Pillow widens the bilinear filter when it shrinks, so shrinking averages over areas.
-    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return square.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def resized(images_NHWC: np.ndarray, size: int | None) -> np.ndarray:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from PIL import Image
@@ -69,15 +68,11 @@ def _recall(wanted: tuple[str, ...], dir: str | None, download: bool, cache_dir:
     return store.recall(entry, wanted, lambda: _decode(path, size))
 
 
-def _library(reason: str) -> ModuleType:
-    """tensorflow_datasets, or the reason why it cannot be used, before it tries anything slow."""
-    try:
-        return importlib.import_module("tensorflow_datasets")
-    except ImportError as error:
-        raise ConfigError(
-            f"data.name: tfds cannot {reason}: {error}; "
-            "pip install tensorflow-datasets importlib_resources array_record"
-        ) from error
+def _uninstalled(path: Path, error: ImportError) -> ConfigError:
+    return ConfigError(
+        f"data.name: tfds cannot use {path}: {error}; "
+        "pip install tensorflow-datasets importlib_resources array_record"
+    )
 
 
 def _prepare(path: Path, download: bool) -> None:
@@ -100,18 +95,20 @@ def _prepare(path: Path, download: bool) -> None:
             f"data.dir: {path} is not prepared (no {INFO}), and preparing it needs TensorFlow: "
             f"pip install tensorflow, or run where TensorFlow is and copy the folder: {command}"
         )
-    library = _library(f"prepare {path}")
     try:
+        library = importlib.import_module("tensorflow_datasets")
         builder = library.builder(f"{name}:{version}", data_dir=top)
         builder.download_and_prepare(file_format="array_record")
+    except ImportError as error:
+        raise _uninstalled(path, error) from error
     except Exception as error:  # not ours: network, disk, unknown name, ...
         raise ConfigError(f"data.dir: preparing {path} failed: {error}") from error
 
 
 def _decode(path: Path, size: int | None) -> tuple[store.Arrays, store.Notes]:
     _check_features(path)
-    library = _library(f"read {path}")
     try:
+        library = importlib.import_module("tensorflow_datasets")
         builder = library.builder_from_directory(path)
         image_key, label_key = builder.info.supervised_keys or ("image", "label")
         names = builder.info.features[label_key].names
@@ -129,6 +126,8 @@ def _decode(path: Path, size: int | None) -> tuple[store.Arrays, store.Notes]:
             arrays |= {f"{split}_images": images, f"{split}_labels": labels}
     except ConfigError:
         raise
+    except ImportError as error:
+        raise _uninstalled(path, error) from error
     except Exception as error:  # its readers fail in their own ways
         raise ConfigError(f"data.dir: {path} cannot be read: {error}") from error
     return arrays, {"classes": names}

@@ -21,7 +21,8 @@ from jax.custom_batching import custom_vmap
 
 FORMULATIONS = ("native", "unrolled", "canonical", "patches")
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-KERNEL_GRADIENT_CHUNK = 32  # images per convolution of the kernel's gradient: larger ones leave the cache
+CHUNK_FLOATS = 2**18  # activations in one convolution of the kernel's gradient: more leave a core's cache
+UNROLLED_CHUNKS = 16  # more are looped over, to keep programs small
 
 
 def default_formulation() -> str:
@@ -135,9 +136,19 @@ def _kernel_gradient(x, g, k):
         )
         return lax.optimization_barrier(product).transpose(1, 2, 0, 3)
 
-    chunk = KERNEL_GRADIENT_CHUNK
-    parts = [once(x[i : i + chunk], g[i : i + chunk]) for i in range(0, x.shape[0], chunk)]
-    return sum(parts[1:], parts[0])
+    batch, chunk = x.shape[0], _chunk(x.shape, g.shape)
+    cut = lambda z, i: lax.dynamic_slice_in_dim(z, i * chunk, chunk)  # noqa: E731
+    add = lambda i, total: total + once(cut(x, i), cut(g, i))  # noqa: E731
+    first = once(x[:chunk], g[:chunk])
+    count = batch // chunk
+    return lax.fori_loop(1, count, add, first, unroll=min(count, UNROLLED_CHUNKS))
+
+
+def _chunk(x_shape: tuple[int, ...], g_shape: tuple[int, ...]) -> int:
+    """The largest divisor of the batch whose activations fit CHUNK_FLOATS, one image at least."""
+    batch, H, W, C = x_shape
+    most = max(1, CHUNK_FLOATS // (H * W * max(C, g_shape[-1])))
+    return max(n for n in range(1, min(most, batch) + 1) if batch % n == 0)
 
 
 @cache
