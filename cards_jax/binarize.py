@@ -11,11 +11,13 @@ from jax import Array
 def gain(weights: Array, mask: Array, count: Array | None = None) -> Array:
     """Mean |w| of the kept weights of one layer, a scalar (alpha of Diffenderfer and Kailkhura 2021).
 
-    An emptied layer has gain 0 rather than 0/0. `count` replaces the denominator; the original's is off by one.
+    An emptied layer has gain 0 rather than 0/0. `count` is the number of kept weights where it is known already.
     """
     if count is None:
         count = jnp.sum(mask, dtype=jnp.int32)
-    total = jnp.sum(jnp.where(mask, jnp.abs(weights), 0))
+    # Column sums first: faster, and closer to the exact sum, than one long sum.
+    columns = jnp.sum(jnp.where(mask, jnp.abs(weights), 0), axis=tuple(range(weights.ndim - 1)))
+    total = jnp.sum(columns)
     return total / jnp.maximum(count, 1).astype(total.dtype)
 
 

@@ -72,23 +72,24 @@ class View:
     ties: str = "index"
     selection: str | None = None
 
-    def mask(self, card: Card, keep: Array) -> Tree:
+    def mask(self, card: Card, keep: Array) -> tuple[Tree, Tree]:
+        """The mask, and how many weights of each layer stay."""
         scores = map_leaves(lambda w, s: None if w is None else s, card.frozen, card.params)
         return masks.keep_largest(scores, keep, self.ties, self.selection)
 
     def __call__(self, card: Card, keep: Array) -> Tree:
-        return self._pop(card, self.mask(card, keep))
+        return self._pop(card, *self.mask(card, keep))
 
-    def _pop(self, card: Card, mask: Tree) -> Tree:
+    def _pop(self, card: Card, mask: Tree, counts: Tree) -> Tree:
         one = partial(_effective, binary=self.binary)
-        return map_leaves(one, card.params, card.frozen, mask)
+        return map_leaves(one, card.params, card.frozen, mask, counts)
 
     def finish(self, card: Card, keep: Array) -> Card:
         """A card of plain weights; the scores are gone, the mask stays."""
-        mask = self.mask(card, keep)
+        mask, counts = self.mask(card, keep)
         nothing = map_leaves(lambda _: None, card.params)
-        return card.replace(params=self._pop(card, mask), frozen=nothing, mask=mask)
+        return card.replace(params=self._pop(card, mask, counts), frozen=nothing, mask=mask)
 
 
-def _effective(score: Array, weight: Array | None, mask: Array | None, binary: bool) -> Array:
-    return score if weight is None else binarize.popup(score, weight, mask, binary)
+def _effective(score, weight: Array | None, mask, count, binary: bool) -> Array:
+    return score if weight is None else binarize.popup(score, weight, mask, binary, count)

@@ -4,11 +4,17 @@ Absolute values of floats order as their bit patterns do. Values that equal the 
 their index, so that exactly k survive. Several arrays may be ranked jointly without concatenating them.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from cards_jax.unroll import unroll
+
 DIGITS = ((31, 20), (20, 10), (10, 0))  # 11 + 10 + 10 bits: the histogram's three passes
+Found = tuple[Array, list[Array], list[Array]]  # threshold bits; of each leaf, how many lie below and equal it
 BLOCK = 2048  # values per block of the index search
 
 
@@ -22,47 +28,57 @@ def magnitude_bits(x: Array) -> Array:
     return lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32) & 0x7FFFFFFF
 
 
-def _histogram_threshold(leaves: list[Array], rank: Array) -> Array:
-    prefix, below = jnp.int32(0), jnp.int32(0)
+@cache
+def _histogram(high: int, low: int) -> Callable[[Array, Array], Array]:
+    """Counts of the digit between two bits, among the values that share the prefix above them."""
+    width = 1 << (high - low)
+
+    def piece(b: Array, prefix: Array) -> Array:
+        inside = 1 if high == 31 else ((b >> high) == (prefix >> high)).astype(jnp.int32)
+        digit = (b >> low) & (width - 1)
+        return jnp.zeros(width, jnp.int32).at[digit].add(inside, mode="promise_in_bounds")
+
+    return unroll(piece)  # XLA's batched scatter takes twice the time of one after another
+
+
+def _histogram_threshold(leaves: list[Array], rank: Array) -> Found:
+    prefix, below = jnp.int32(0), [jnp.int32(0) for _ in leaves]
     for high, low in DIGITS:
-        width = 1 << (high - low)
-
-        def histogram(b, high=high, low=low, width=width, prefix=prefix):
-            digit = (b >> low) & (width - 1)
-            if high < 31:  # what left the prefix lands in a bin that is dropped
-                digit = jnp.where((b >> high) == (prefix >> high), digit, width)
-            return jnp.zeros(width + 1, jnp.int32).at[digit].add(1)[:width]
-
-        upto = below + jnp.cumsum(sum(histogram(b) for b in leaves))
-        digit = jnp.minimum(jnp.sum(upto <= rank, dtype=jnp.int32), width - 1)
-        below = jnp.where(digit > 0, upto[jnp.maximum(digit - 1, 0)], below)
+        counts = [_histogram(high, low)(b, prefix) for b in leaves]
+        upto = sum(below) + jnp.cumsum(sum(counts))
+        digit = jnp.minimum(jnp.sum(upto <= rank, dtype=jnp.int32), (1 << (high - low)) - 1)
+        smaller = jnp.arange(1 << (high - low)) < digit
+        below = [n + jnp.sum(jnp.where(smaller, c, 0)) for n, c in zip(below, counts, strict=True)]
         prefix = prefix | (digit << low)
-    return prefix
+    return prefix, below, [c[digit] for c in counts]
 
 
-def _bisection_threshold(leaves: list[Array], rank: Array) -> Array:
+def _bisection_threshold(leaves: list[Array], rank: Array) -> Found:
+    below = lambda t: [jnp.sum(b < t, dtype=jnp.int32) for b in leaves]  # noqa: E731
+
     def body(i, t):
         candidate = t | (jnp.int32(1) << (30 - i))
-        below = sum(jnp.sum(b < candidate, dtype=jnp.int32) for b in leaves)
-        return jnp.where(below <= rank, candidate, t)
+        return jnp.where(sum(below(candidate)) <= rank, candidate, t)
 
     # The start comes from the data, so that under shard_map its type varies over devices as the carry's does.
     start = jnp.minimum(leaves[0][0], 0) + 0 * rank
-    return lax.fori_loop(0, 31, body, start)
+    t = lax.fori_loop(0, 31, body, start)
+    return t, below(t), [jnp.sum(b == t, dtype=jnp.int32) for b in leaves]
 
 
 THRESHOLDS = {"histogram": _histogram_threshold, "bisection": _bisection_threshold}
 
 
-def _threshold_bits(leaves: list[Array], k: Array, formulation: str) -> Array:
+def _threshold(leaves: list[Array], k: Array, formulation: str | None) -> Found:
+    """The k-th largest of all leaves jointly."""
     total = sum(b.size for b in leaves)
-    return THRESHOLDS[formulation](leaves, jnp.int32(total) - jnp.asarray(k, jnp.int32))
+    find = THRESHOLDS[formulation or default_formulation()]
+    return find(leaves, jnp.int32(total) - jnp.asarray(k, jnp.int32))
 
 
 def threshold(arrays: list[Array], k: Array, formulation: str | None = None) -> Array:
     """The k-th largest |x| over all arrays jointly, as a float32 scalar; k is int32 in [1, total]."""
-    leaves = [magnitude_bits(x).ravel() for x in arrays]
-    bits = _threshold_bits(leaves, k, formulation or default_formulation())
+    bits, _, _ = _threshold([magnitude_bits(x).ravel() for x in arrays], k, formulation)
     return lax.bitcast_convert_type(bits, jnp.float32)
 
 
@@ -79,8 +95,8 @@ def _index_of_nth(equal: Array, n: Array) -> Array:
 
 def largest(
     arrays: list[Array], k: Array, ties: str = "index", formulation: str | None = None
-) -> list[Array]:
-    """Boolean masks of the k largest |x| over all arrays jointly.
+) -> tuple[list[Array], list[Array]]:
+    """Boolean masks of the k largest |x| over all arrays jointly, and how many each of them keeps.
 
     Args:
       arrays: float arrays of any shapes; |x| is compared as float32.
@@ -91,23 +107,21 @@ def largest(
       formulation: "histogram", "bisection" or None for the backend's own; equal results.
 
     Returns:
-      One boolean array for each of `arrays`, of its shape.
+      (masks of the arrays' shapes, int32 counts).
     """
-    formulation = formulation or default_formulation()
     bits = [magnitude_bits(x) for x in arrays]
     leaves = [b.ravel() for b in bits]
-    k = jnp.asarray(k, jnp.int32)
-    if ties == "strict":
-        t = _threshold_bits(leaves, k + 1, formulation)
-        return [b > t for b in bits]
-    t = _threshold_bits(leaves, k, formulation)
-    wanted = k - sum(jnp.sum(b > t, dtype=jnp.int32) for b in leaves)
-    masks = []
-    for b, flat in zip(bits, leaves, strict=True):
-        equal = flat == t
-        here = jnp.clip(wanted, 0, jnp.sum(equal, dtype=jnp.int32))
-        last = _index_of_nth(equal, here)
+    k, strict = jnp.asarray(k, jnp.int32), ties == "strict"
+    t, below, equal = _threshold(leaves, k + strict, formulation)
+    above = [b.size - n - m for b, n, m in zip(leaves, below, equal, strict=True)]
+    if strict:
+        return list(lax.optimization_barrier([b > t for b in bits])), above
+    wanted, masks, counts = k - sum(above), [], []
+    for b, flat, n, m in zip(bits, leaves, above, equal, strict=True):
+        here = jnp.clip(wanted, 0, m)
+        last = _index_of_nth(flat == t, here)
         position = lax.iota(jnp.int32, flat.size).reshape(b.shape)
         masks.append((b > t) | ((b == t) & (position <= last)))
+        counts.append(n + here)
         wanted = wanted - here
-    return masks
+    return list(lax.optimization_barrier(masks)), counts  # else every use computes the masks again

@@ -7,7 +7,8 @@ import cards_jax
 
 ROOT = Path(cards_jax.__file__).parent
 RANKS = [
-    {"__init__", "tree", "select", "schedules", "log", "files", "arrays"},
+    {"__init__", "tree", "schedules", "log", "files", "arrays", "unroll"},
+    {"select"},
     {"card", "masks", "binarize", "losses", "config", "augment", "evaluate"},
     {"phase", "popup", "models", "data"},
     {"methods", "realizations", "checkpoint", "interop", "pack"},

@@ -17,7 +17,8 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.custom_batching import custom_vmap
+
+from cards_jax.unroll import unroll
 
 FORMULATIONS = ("native", "unrolled", "canonical", "patches")
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -78,32 +79,11 @@ def _native(x, kernel, stride):
     )
 
 
-def _unroll(piece: Callable, images_first: bool = False) -> Callable:
-    """`piece(a, b)` with a batching rule that calls it once per realization instead of grouping.
-
-    The rule calls the wrapped function, so that nested vmaps (views or bases inside realizations) unroll as well. Where
-    only the images are batched (`images_first`: they are independent), the new axis joins the batch instead.
-    """
-    wrapped = custom_vmap(piece)
-
-    @wrapped.def_vmap
-    def rule(size, batched, a, b):
-        if images_first and not batched[1]:
-            merged = wrapped(a.reshape(-1, *a.shape[2:]), b)
-            return merged.reshape(size, -1, *merged.shape[1:]), True
-        parts = [
-            wrapped(a[i] if batched[0] else a, b[i] if batched[1] else b) for i in range(size)
-        ]
-        return jnp.stack(parts), True
-
-    return wrapped
-
-
 def _with_gradients(forward: Callable, of_input: Callable, of_kernel: Callable) -> Callable:
     """A convolution of (x, kernel) from its three pieces, each unrolled under vmap."""
-    forward = _unroll(forward, images_first=True)
-    of_input = _unroll(of_input, images_first=True)
-    of_kernel = _unroll(of_kernel)
+    forward = unroll(forward, images_first=True)
+    of_input = unroll(of_input, images_first=True)
+    of_kernel = unroll(of_kernel)
 
     @jax.custom_vjp
     def conv(x, kernel):
