@@ -26,27 +26,21 @@ def keep_counts(sizes: list[int], sparsity: float, scope: str) -> np.ndarray:
     return np.array([n - int(exact * n) for n in sizes], np.int32)
 
 
-def keep_largest(
-    scores: Tree, keep: Array, ties: str = "index", formulation: str | None = None
-) -> tuple[Tree, Tree]:
+def keep_largest(scores: Tree, keep: Array, ties: str = "index", formulation: str | None = None) -> Tree:
     """Mask of the weights with the largest |score|: per layer where `keep` is (L,), over all layers where it is ().
 
     Args:
       scores: tree of float arrays, None where nothing is ever pruned.
       keep: int32 counts in the order of the tree's leaves; may be traced.
       ties: see `select.largest`.
-
-    Returns:
-      (mask, int32 number of weights that stay in each layer), both with the structure of `scores`.
     """
     leaves, treedef = jax.tree.flatten(scores)
     if keep.ndim == 0:
-        masks, counts = select.largest(leaves, keep, ties, formulation)
+        masks = select.largest(leaves, keep, ties, formulation)
     else:
         # The originals rank by position within a layer: ties never lose a weight there.
-        found = [select.largest([x], keep[i], "index", formulation) for i, x in enumerate(leaves)]
-        masks, counts = [m[0] for m, _ in found], [n[0] for _, n in found]
-    return jax.tree.unflatten(treedef, masks), jax.tree.unflatten(treedef, counts)
+        masks = [select.largest([x], keep[i], "index", formulation)[0] for i, x in enumerate(leaves)]
+    return jax.tree.unflatten(treedef, masks)
 
 
 def apply(params: Tree, mask: Tree) -> Tree:

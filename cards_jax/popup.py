@@ -72,23 +72,25 @@ class View:
     ties: str = "index"
     selection: str | None = None
 
-    def mask(self, card: Card, keep: Array) -> tuple[Tree, Tree]:
-        """The mask, and how many weights of each layer stay."""
+    def mask(self, card: Card, keep: Array) -> Tree:
         scores = map_leaves(lambda w, s: None if w is None else s, card.frozen, card.params)
         return masks.keep_largest(scores, keep, self.ties, self.selection)
 
     def __call__(self, card: Card, keep: Array) -> Tree:
-        return self._pop(card, *self.mask(card, keep))
+        return self._pop(card, self.mask(card, keep), keep)
 
-    def _pop(self, card: Card, mask: Tree, counts: Tree) -> Tree:
+    def _pop(self, card: Card, mask: Tree, keep: Array) -> Tree:
+        # Layerwise, `keep` is how many each layer keeps; else the mask has to be counted.
+        leaves, treedef = jax.tree.flatten(mask)
+        counts = [keep[i] if keep.ndim else jnp.sum(m, dtype=jnp.int32) for i, m in enumerate(leaves)]
         one = partial(_effective, binary=self.binary)
-        return map_leaves(one, card.params, card.frozen, mask, counts)
+        return map_leaves(one, card.params, card.frozen, mask, jax.tree.unflatten(treedef, counts))
 
     def finish(self, card: Card, keep: Array) -> Card:
         """A card of plain weights; the scores are gone, the mask stays."""
-        mask, counts = self.mask(card, keep)
+        mask = self.mask(card, keep)
         nothing = map_leaves(lambda _: None, card.params)
-        return card.replace(params=self._pop(card, mask, counts), frozen=nothing, mask=mask)
+        return card.replace(params=self._pop(card, mask, keep), frozen=nothing, mask=mask)
 
 
 def _effective(score, weight: Array | None, mask, count, binary: bool) -> Array:

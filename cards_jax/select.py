@@ -4,7 +4,6 @@ Absolute values of floats order as their bit patterns do. Values that equal the 
 their index, so that exactly k survive. Several arrays may be ranked jointly without concatenating them.
 """
 
-from collections.abc import Callable
 from functools import cache
 
 import jax
@@ -13,9 +12,12 @@ from jax import Array, lax
 
 from cards_jax.unroll import unroll
 
-DIGITS = ((31, 20), (20, 10), (10, 0))  # 11 + 10 + 10 bits: the histogram's three passes
-Found = tuple[Array, list[Array], list[Array]]  # threshold bits; of each leaf, how many lie below and equal it
-BLOCK = 2048  # values per block of the index search
+SAMPLED_FROM = 2**16  # values; fewer are ranked without looking at a sample first
+SAMPLE_STRIDE = 32
+SMALL_BITS, LARGE_BITS = 11, 18  # of a histogram's bins, for few and for many values
+Found = tuple[Array, Array, Array]  # bits of the value, how many lie below it, how many equal it
+TOP = 0x7FFFFFFF  # no magnitude's bits are larger
+ROW = 512  # bins, or values of the index search, that are summed at once
 
 
 def default_formulation() -> str:
@@ -28,75 +30,133 @@ def magnitude_bits(x: Array) -> Array:
     return lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32) & 0x7FFFFFFF
 
 
-@cache
-def _histogram(high: int, low: int) -> Callable[[Array, Array], Array]:
-    """Counts of the digit between two bits, among the values that share the prefix above them."""
-    width = 1 << (high - low)
+def _nth(counts: Array, n: Array) -> tuple[Array, Array]:
+    """(bin, how many lie in the bins before it) of the n-th value (0-based) of a histogram, with n below its sum.
 
-    def piece(b: Array, prefix: Array) -> Array:
-        inside = 1 if high == 31 else ((b >> high) == (prefix >> high)).astype(jnp.int32)
-        digit = (b >> low) & (width - 1)
-        return jnp.zeros(width, jnp.int32).at[digit].add(inside, mode="promise_in_bounds")
-
-    return unroll(piece)  # XLA's batched scatter takes twice the time of one after another
-
-
-def _histogram_threshold(leaves: list[Array], rank: Array) -> Found:
-    prefix, below = jnp.int32(0), [jnp.int32(0) for _ in leaves]
-    for high, low in DIGITS:
-        counts = [_histogram(high, low)(b, prefix) for b in leaves]
-        upto = sum(below) + jnp.cumsum(sum(counts))
-        digit = jnp.minimum(jnp.sum(upto <= rank, dtype=jnp.int32), (1 << (high - low)) - 1)
-        smaller = jnp.arange(1 << (high - low)) < digit
-        below = [n + jnp.sum(jnp.where(smaller, c, 0)) for n, c in zip(below, counts, strict=True)]
-        prefix = prefix | (digit << low)
-    return prefix, below, [c[digit] for c in counts]
+    Sums rows of bins first, so that no cumulative sum runs over all of them.
+    """
+    rows = jnp.pad(counts, (0, -counts.size % ROW)).reshape(-1, ROW)
+    upto = jnp.cumsum(jnp.sum(rows, axis=1, dtype=jnp.int32))
+    row = jnp.sum(upto <= n, dtype=jnp.int32)
+    before = jnp.where(row > 0, upto[jnp.maximum(row - 1, 0)], 0)
+    inside = before + jnp.cumsum(lax.dynamic_index_in_dim(rows, row, keepdims=False), dtype=jnp.int32)
+    column = jnp.sum(inside <= n, dtype=jnp.int32)
+    return row * ROW + column, jnp.where(column > 0, inside[jnp.maximum(column - 1, 0)], before)
 
 
-def _bisection_threshold(leaves: list[Array], rank: Array) -> Found:
-    below = lambda t: [jnp.sum(b < t, dtype=jnp.int32) for b in leaves]  # noqa: E731
+def _narrow(leaves: list[Array], rank: Array, low: Array, high: Array, bits: int) -> Found:
+    """The value at `rank` (0-based, ascending) among all leaves; fast if it lies in [low, high], exact anyway.
+
+    Every pass counts the values in 2^bits bins over the bracket, and all others in a bin at either end.
+    """
+    bins = 1 << bits
+
+    def narrower(state):
+        low, high, _, _, _ = state
+        # The smallest shift at which the bracket fits the bins.
+        shift = jnp.maximum(32 - lax.clz(high - low) - bits, 0)
+        counts = jnp.zeros(bins + 2, jnp.int32)
+        for b in leaves:
+            digit = jnp.clip((b - low) >> shift, -1, bins) + 1
+            counts = counts.at[digit].add(1, mode="promise_in_bounds")
+        digit, below = _nth(counts, rank)
+        first = low + ((digit - 1) << shift)
+        last = first + ((1 << shift) - 1)
+        hit = (digit > 0) & (digit <= bins) & (first <= high)
+        under = digit == 0  # the bracket missed the value: look on that side of it
+        low, high = (
+            jnp.where(hit, first, jnp.where(under, 0, high + 1)),
+            jnp.where(hit, last, jnp.where(under, low - 1, TOP)),
+        )
+        return low, high, hit, below, counts[digit]
+
+    unsure = lambda state: ~state[2] | (state[0] < state[1])  # noqa: E731
+    start = (low, high, False, jnp.int32(0), jnp.int32(0))
+    value, _, _, below, equal = lax.while_loop(unsure, narrower, start)
+    return value, below, equal
+
+
+def _histogram_find(leaves: list[Array], rank: Array) -> Found:
+    total = sum(b.size for b in leaves)
+    everything = jnp.int32(0), jnp.int32(TOP)
+    if total < SAMPLED_FROM:
+        return _narrow(leaves, rank, *everything, SMALL_BITS)
+    # The value at the same place of a sample says where to look, so that one pass over all is enough.
+    sample = [jnp.concatenate([b[::SAMPLE_STRIDE] for b in leaves])]
+    place = rank.astype(jnp.float32) / total * sample[0].size
+    guess, _, _ = _narrow(sample, place.astype(jnp.int32), *everything, SMALL_BITS)
+    bits = min(LARGE_BITS, total.bit_length() - 3)
+    reach = (1 << bits) // 2 - 1
+    low, high = jnp.maximum(guess, reach) - reach, jnp.minimum(guess, TOP - reach) + reach
+    return _narrow(leaves, rank, low, high, bits)
+
+
+def _bisection_find(leaves: list[Array], rank: Array) -> Found:
+    count = lambda t: sum(jnp.sum(b < t, dtype=jnp.int32) for b in leaves)  # noqa: E731
 
     def body(i, t):
         candidate = t | (jnp.int32(1) << (30 - i))
-        return jnp.where(sum(below(candidate)) <= rank, candidate, t)
+        return jnp.where(count(candidate) <= rank, candidate, t)
 
     # The start comes from the data, so that under shard_map its type varies over devices as the carry's does.
-    start = jnp.minimum(leaves[0][0], 0) + 0 * rank
-    t = lax.fori_loop(0, 31, body, start)
-    return t, below(t), [jnp.sum(b == t, dtype=jnp.int32) for b in leaves]
+    t = lax.fori_loop(0, 31, body, jnp.minimum(leaves[0][0], 0) + 0 * rank)
+    below = count(t)
+    return t, below, count(t + 1) - below
 
 
-THRESHOLDS = {"histogram": _histogram_threshold, "bisection": _bisection_threshold}
+FIND = {"histogram": _histogram_find, "bisection": _bisection_find}
 
 
-def _threshold(leaves: list[Array], k: Array, formulation: str | None) -> Found:
-    """The k-th largest of all leaves jointly."""
-    total = sum(b.size for b in leaves)
-    find = THRESHOLDS[formulation or default_formulation()]
-    return find(leaves, jnp.int32(total) - jnp.asarray(k, jnp.int32))
+def _first_equal(b: Array, t: Array, n: Array) -> Array:
+    """Index of the n-th (1-based) value that equals t; -1 for n = 0."""
+    index, _ = _nth((b == t).astype(jnp.int32), n - 1)
+    return jnp.where(n > 0, index, -1)
+
+
+def _last_equals(leaves: list[Array], t: Array, wanted: Array) -> list[Array]:
+    """Index in each leaf of the last value equal to t that stays, if `wanted` of all stay."""
+    lasts = []
+    for b in leaves:
+        here = jnp.minimum(wanted, jnp.sum(b == t, dtype=jnp.int32))
+        lasts.append(_first_equal(b, t, here))
+        wanted = wanted - here
+    return lasts
+
+
+@cache
+def _largest(ties: str, formulation: str):
+    def one(arrays: list[Array], k: Array) -> list[Array]:
+        bits = [magnitude_bits(x) for x in arrays]
+        leaves = [b.ravel() for b in bits]
+        total, strict = sum(b.size for b in leaves), ties == "strict"
+        t, below, equal = FIND[formulation](leaves, jnp.clip(total - k - strict, 0, total - 1))
+        if strict:
+            return [b > jnp.where(k < total, t, -1) for b in bits]
+        wanted = k - (total - below - equal)
+        # Only where some of the equal values go does it matter which.
+        all_stay = lambda *_: [jnp.int32(b.size) for b in leaves]  # noqa: E731
+        lasts = lax.cond(wanted < equal, _last_equals, all_stay, leaves, t, wanted)
+        place = lambda b: lax.iota(jnp.int32, b.size).reshape(b.shape)  # noqa: E731
+        return [
+            (b > t) | ((b == t) & (place(b) <= last)) for b, last in zip(bits, lasts, strict=True)
+        ]
+
+    # One realization after another: a batched scatter takes twice the time, and a condition must not become a select.
+    return unroll(one)
 
 
 def threshold(arrays: list[Array], k: Array, formulation: str | None = None) -> Array:
     """The k-th largest |x| over all arrays jointly, as a float32 scalar; k is int32 in [1, total]."""
-    bits, _, _ = _threshold([magnitude_bits(x).ravel() for x in arrays], k, formulation)
+    leaves = [magnitude_bits(x).ravel() for x in arrays]
+    rank = sum(b.size for b in leaves) - jnp.asarray(k, jnp.int32)
+    bits, _, _ = FIND[formulation or default_formulation()](leaves, rank)
     return lax.bitcast_convert_type(bits, jnp.float32)
-
-
-def _index_of_nth(equal: Array, n: Array) -> Array:
-    """Position of the n-th True (1-based) of a flat boolean array; -1 for n = 0. One pass, no cumsum over all."""
-    padded = jnp.pad(equal, (0, -equal.size % BLOCK)).reshape(-1, BLOCK)
-    upto = jnp.cumsum(jnp.sum(padded, axis=1, dtype=jnp.int32))
-    block = jnp.minimum(jnp.sum(upto < n, dtype=jnp.int32), padded.shape[0] - 1)
-    before = jnp.where(block > 0, upto[jnp.maximum(block - 1, 0)], 0)
-    row = lax.dynamic_index_in_dim(padded, block, keepdims=False)
-    inside = jnp.sum(before + jnp.cumsum(row.astype(jnp.int32)) < n, dtype=jnp.int32)
-    return jnp.where(n > 0, block * BLOCK + inside, -1)
 
 
 def largest(
     arrays: list[Array], k: Array, ties: str = "index", formulation: str | None = None
-) -> tuple[list[Array], list[Array]]:
-    """Boolean masks of the k largest |x| over all arrays jointly, and how many each of them keeps.
+) -> list[Array]:
+    """Boolean masks of the k largest |x| over all arrays jointly.
 
     Args:
       arrays: float arrays of any shapes; |x| is compared as float32.
@@ -107,21 +167,11 @@ def largest(
       formulation: "histogram", "bisection" or None for the backend's own; equal results.
 
     Returns:
-      (masks of the arrays' shapes, int32 counts).
+      One boolean array for each of `arrays`, of its shape.
     """
-    bits = [magnitude_bits(x) for x in arrays]
-    leaves = [b.ravel() for b in bits]
-    k, strict = jnp.asarray(k, jnp.int32), ties == "strict"
-    t, below, equal = _threshold(leaves, k + strict, formulation)
-    above = [b.size - n - m for b, n, m in zip(leaves, below, equal, strict=True)]
-    if strict:
-        return list(lax.optimization_barrier([b > t for b in bits])), above
-    wanted, masks, counts = k - sum(above), [], []
-    for b, flat, n, m in zip(bits, leaves, above, equal, strict=True):
-        here = jnp.clip(wanted, 0, m)
-        last = _index_of_nth(flat == t, here)
-        position = lax.iota(jnp.int32, flat.size).reshape(b.shape)
-        masks.append((b > t) | ((b == t) & (position <= last)))
-        counts.append(n + here)
-        wanted = wanted - here
-    return list(lax.optimization_barrier(masks)), counts  # else every use computes the masks again
+    arrays = [jnp.asarray(x) for x in arrays]
+    masks = _largest(ties, formulation or default_formulation())(arrays, jnp.asarray(k, jnp.int32))
+    return list(lax.optimization_barrier(masks))  # else every use computes the masks again
+
+
+FORMULATIONS = tuple(FIND)

@@ -4,12 +4,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 from jax.custom_batching import custom_vmap
 
 
-def unroll(piece: Callable[[Array, Array], Array], images_first: bool = False) -> Callable:
-    """`piece(a, b)`, which under vmap is called once per element of the new axis.
+def unroll(piece: Callable, images_first: bool = False) -> Callable:
+    """`piece(a, b)` of two trees, which under vmap is called once per element of the new axis.
 
     The rule calls the wrapped function, so that nested vmaps (views or bases inside realizations) unroll as well. Where
     only `a` is batched and `images_first` says that its leading axis holds independent images, the new axis joins them.
@@ -21,7 +20,9 @@ def unroll(piece: Callable[[Array, Array], Array], images_first: bool = False) -
         if images_first and not batched[1]:
             merged = wrapped(a.reshape(-1, *a.shape[2:]), b)
             return merged.reshape(size, -1, *merged.shape[1:]), True
-        parts = [wrapped(a[i] if batched[0] else a, b[i] if batched[1] else b) for i in range(size)]
-        return jax.tree.map(lambda *xs: jnp.stack(xs), *parts), True
+        pick = lambda i: jax.tree.map(lambda x, is_batched: x[i] if is_batched else x, (a, b), tuple(batched))  # noqa: E731
+        parts = [wrapped(*pick(i)) for i in range(size)]
+        stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *parts)
+        return stacked, jax.tree.map(lambda _: True, stacked)
 
     return wrapped

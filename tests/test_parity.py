@@ -70,7 +70,7 @@ def test_biprop(fixtures_dir, name, model):
     scope = "global" if "global" in name else "layerwise"
     sizes = [x.size for x in jax.tree.leaves(scores)]
     keep = jnp.asarray(masks.keep_counts(sizes, 0.8, scope))
-    mask, _ = masks.keep_largest(scores, keep, "strict" if scope == "global" else "index")
+    mask = masks.keep_largest(scores, keep, "strict" if scope == "global" else "index")
     if scope == "global":
         # torch sorts from below: its threshold is the largest score that goes.
         t = select.threshold(jax.tree.leaves(scores), keep + 1)
