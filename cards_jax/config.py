@@ -2,11 +2,11 @@
 
 import dataclasses
 import difflib
+import functools
 import hashlib
-import importlib
+import importlib.util
 import itertools
 import json
-import math
 import pkgutil
 from typing import Any
 
@@ -173,10 +173,18 @@ def to_json(c: ConfigDict) -> str:
 def from_json(text: str) -> ConfigDict:
     """The config of a snapshot; fields that it does not know keep their defaults.
 
-    Raises ConfigError for fields that do not exist and for values of another type.
+    Raises ConfigError for fields that do not exist and for values of another type, ValueError for what is no snapshot.
     """
+    snapshot = json.loads(text)
+    if not isinstance(snapshot, dict):
+        raise ValueError(f"an object with fields expected, got {type(snapshot).__name__}")
+    return completed(_flat_dict(snapshot))
+
+
+def completed(fields: dict[str, Any]) -> ConfigDict:
+    """`defaults()` with these dotted fields, locked; ConfigError for unknown ones and for values of another type."""
     c = defaults()
-    for field, value in _flat_dict(json.loads(text)).items():
+    for field, value in fields.items():
         assign(c, field, tuple(value) if isinstance(value, list) else value)
     return c.lock()
 
@@ -188,22 +196,51 @@ def _flat_dict(d: dict, prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def assign(c: ConfigDict, field: str, value: Any) -> None:
-    """Set a dotted field; ConfigError for an unknown field or a value of another type."""
+KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    tuple: "one value or several, separated by commas",
+}
+
+
+def check_name(field: str) -> None:
+    """Raise ConfigError, with the nearest name, unless a dotted field exists."""
     known = flat(defaults())
     if field not in known:
-        near = difflib.get_close_matches(field, known, 1, 0)
-        raise ConfigError(f"{field}: no such field; nearest is {near[0]!r}")
-    parent, _, last = field.rpartition(".")
+        near = difflib.get_close_matches(field, known, 1, 0)[0]
+        raise ConfigError(f"{field}: no such field; did you mean {near!r}?")
+
+
+def optional(field: str) -> bool:
+    """Whether a field may be None."""
+    return flat(defaults())[field] is None
+
+
+def _node(c: ConfigDict, field: str) -> tuple[ConfigDict, str]:
+    """Where a dotted field lives, and its name there."""
+    *parents, last = field.split(".")
+    return functools.reduce(lambda node, name: node[name], parents, c), last
+
+
+def kind(field: str) -> str:
+    """What a field holds, in words."""
+    node, name = _node(defaults(), field)
+    return KINDS[node.get_type(name)] + (" or None" if optional(field) else "")
+
+
+def assign(c: ConfigDict, field: str, value: Any) -> None:
+    """Set a dotted field; ConfigError for an unknown field or a value of another type."""
+    check_name(field)
+    node, name = _node(c, field)
     try:
-        with c.unlocked():
-            node = c
-            for part in parent.split(".") if parent else ():
-                node = node[part]
-            node[last] = value
+        if value is None and not optional(field):
+            raise TypeError
+        with node.unlocked():
+            node[name] = value
     except TypeError:
-        kind = type(known[field]).__name__
-        raise ConfigError(f"{field}={value!r}: must be of type {kind}") from None
+        raise ConfigError(f"{field}={value!r}: must be {kind(field)}") from None
 
 
 def one_of(c: ConfigDict, field: str, allowed: tuple[str, ...] | list[str]) -> None:
@@ -218,43 +255,44 @@ def one_of(c: ConfigDict, field: str, allowed: tuple[str, ...] | list[str]) -> N
 def in_range(field: str, value: Any, low: float, high: float, text: str) -> None:
     """Raise ConfigError unless value is a finite number in [low, high)."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value < high:
+    if not number or not low <= value < min(high, HUGE):
         raise ConfigError(f"{field}={value!r}: allowed is {text}")
 
 
 TINY = 5e-324  # the smallest number above zero
+HUGE = 1e30  # stays finite in float32
 AXIS_RANGES = {
     "seeds": (0, 2**32, "a whole number from 0 to 4294967295"),
     "sparsity": (0, 1, "the fraction removed, from 0 to below 1"),
-    "learning_rate": (TINY, math.inf, "a number above 0"),
-    "weight_decay": (0, math.inf, "0 or more"),
+    "learning_rate": (TINY, HUGE, "a number above 0 and below 1e30"),
+    "weight_decay": (0, HUGE, "a number from 0 to below 1e30"),
 }
 RANGES = {
-    "batch_size": (1, 2**31, "1 or more"),
-    "epochs": (1, 2**31, "1 or more"),
+    "batch_size": (1, HUGE, "1 or more"),
+    "epochs": (1, 10**6 + 1, "1 to 1000000"),
     "label_smoothing": (0, 1, "from 0 to below 1"),
-    "holdout": (0, 2**31, "0 or more"),
-    "data.subset": (0, 2**31, "0 (all) or more"),
-    "data.subset_per_class": (0, 2**31, "0 (all) or more"),
+    "holdout": (0, HUGE, "0 or more"),
+    "data.subset": (0, HUGE, "0 (all) or more"),
+    "data.subset_per_class": (0, HUGE, "0 (all) or more"),
     "optimizer.momentum": (0, 1, "from 0 to below 1"),
-    "schedule.warmup_epochs": (0, math.inf, "0 or more"),
+    "schedule.warmup_epochs": (0, HUGE, "0 or more"),
     "schedule.drop_factor": (TINY, 1 + 1e-9, "above 0, up to 1"),
-    "popup.progressive_epochs": (0, 2**31, "0 or more"),
-    "compute.group_size": (0, 2**31, "0 (automatic) or more"),
-    "compute.batch_split": (0, 2**31, "0 (automatic) or more"),
-    "compute.devices": (0, 2**31, "0 (all) or more"),
-    "evaluate.every_epochs": (1, 2**31, "1 or more"),
-    "evaluate.batch_size": (1, 2**31, "1 or more"),
-    "checkpoint.every_minutes": (0, math.inf, "0 (after every chunk) or more"),
-    "checkpoint.keep": (1, 2**31, "1 or more"),
+    "popup.progressive_epochs": (0, HUGE, "0 or more"),
+    "compute.group_size": (0, HUGE, "0 (automatic) or more"),
+    "compute.batch_split": (0, HUGE, "0 (automatic) or more"),
+    "compute.devices": (0, 2**10 + 1, "0 (all) to 1024"),
+    "evaluate.every_epochs": (1, HUGE, "1 or more"),
+    "evaluate.batch_size": (1, HUGE, "1 or more"),
+    "checkpoint.every_minutes": (0, HUGE, "0 (after every chunk) or more"),
+    "checkpoint.keep": (1, HUGE, "1 or more"),
 }
 OPTIONAL_RANGES = {
-    "data.image_size": (1, 4097, "1 to 4096 pixels"),
-    "model.width": (1, 2**20, "1 or more"),
-    "model.num_classes": (2, 2**20, "2 or more"),
-    "dense.learning_rate": (TINY, math.inf, "above 0"),
-    "dense.weight_decay": (0, math.inf, "0 or more"),
-    "dense.epochs": (1, 2**31, "1 or more"),
+    "data.image_size": (1, 1025, "1 to 1024 pixels"),
+    "model.width": (1, 10**4 + 1, "1 to 10000"),
+    "model.num_classes": (2, 10**6 + 1, "2 to 1000000"),
+    "dense.learning_rate": (TINY, HUGE, "a number above 0 and below 1e30"),
+    "dense.weight_decay": (0, HUGE, "a number from 0 to below 1e30"),
+    "dense.epochs": (1, 10**6 + 1, "1 to 1000000"),
 }
 
 
@@ -288,13 +326,14 @@ def validate(c: ConfigDict) -> ConfigDict:
 
     Raises ConfigError with one line that names the field, its value and what is allowed.
     """
-    from cards_jax import methods, models  # here: both depend on this module
+    from cards_jax import data, methods, models  # here: they depend on this module
     from cards_jax.models import convolution
 
     _check_axes(c)
     one_of(c, "method", methods.names())
     one_of(c, "scope", ("layerwise", "global"))
     one_of(c, "augment", _modules("augment"))
+    one_of(c, "data.name", data.names())
     one_of(c, "model.name", list(models.families()))
     one_of(c, "model.gamma", ("ones", "uniform"))
     one_of(c, "schedule.kind", ("cosine", "step", "constant"))
@@ -314,8 +353,14 @@ def validate(c: ConfigDict) -> ConfigDict:
         raise ConfigError("data.subset, data.subset_per_class: only one of them can be set")
     if not c.name or not all(x.isalnum() or x in "._-" for x in c.name) or c.name[0] == ".":
         raise ConfigError(f"name={c.name!r}: allowed are letters, digits, '.', '_' and '-'")
+    if not c.workdir:
+        raise ConfigError("workdir='': must name a folder")
+    if c.log.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise ConfigError(
+            'log.tensorboard=True: needs tensorboardX: pip install "cards_jax[tensorboard]"'
+        )
     for drop in c.schedule.drops:
-        in_range("schedule.drops", drop, 0, math.inf, "epochs, 0 or more")
+        in_range("schedule.drops", drop, 0, HUGE, "epochs, 0 or more")
     if c.schedule.warmup_epochs > c.epochs:
         raise ConfigError(
             f"schedule.warmup_epochs={c.schedule.warmup_epochs}: allowed is up to epochs={c.epochs}"

@@ -125,8 +125,7 @@ def _last_equals(leaves: list[Array], t: Array, wanted: Array) -> list[Array]:
 
 @cache
 def _largest(ties: str, formulation: str):
-    def one(arrays: list[Array], k: Array) -> list[Array]:
-        bits = [magnitude_bits(x) for x in arrays]
+    def one(bits: list[Array], k: Array) -> list[Array]:
         leaves = [b.ravel() for b in bits]
         total, strict = sum(b.size for b in leaves), ties == "strict"
         t, below, equal = FIND[formulation](leaves, jnp.clip(total - k - strict, 0, total - 1))
@@ -169,8 +168,8 @@ def largest(
     Returns:
       One boolean array for each of `arrays`, of its shape.
     """
-    arrays = [jnp.asarray(x) for x in arrays]
-    masks = _largest(ties, formulation or default_formulation())(arrays, jnp.asarray(k, jnp.int32))
+    bits = [magnitude_bits(jnp.asarray(x)) for x in arrays]
+    masks = _largest(ties, formulation or default_formulation())(bits, jnp.asarray(k, jnp.int32))
     return list(lax.optimization_barrier(masks))  # else every use computes the masks again
 
 
