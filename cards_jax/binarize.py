@@ -13,11 +13,11 @@ def gain(weights: Array, mask: Array, count: Array | None = None) -> Array:
 
     An emptied layer has gain 0 rather than 0/0. `count` is the number of kept weights where it is known already.
     """
-    if count is None:
-        count = jnp.sum(mask, dtype=jnp.int32)
     # Column sums first: faster, and closer to the exact sum, than one long sum.
-    columns = jnp.sum(jnp.where(mask, jnp.abs(weights), 0), axis=tuple(range(weights.ndim - 1)))
-    total = jnp.sum(columns)
+    rows = tuple(range(weights.ndim - 1))
+    total = jnp.sum(jnp.sum(jnp.where(mask, jnp.abs(weights), 0), axis=rows))
+    if count is None:
+        count = jnp.sum(jnp.sum(mask, axis=rows, dtype=jnp.int32))
     return total / jnp.maximum(count, 1).astype(total.dtype)
 
 

@@ -1,5 +1,6 @@
 """What a run is: default fields, validation, identity."""
 
+import collections
 import dataclasses
 import difflib
 import functools
@@ -94,7 +95,7 @@ def defaults() -> ConfigDict:
     c.log = ConfigDict()
     c.log.tensorboard = False
 
-    c.dense = ConfigDict()  # what the baseline "auto" changes beside the method; None keeps this run's value
+    c.dense = ConfigDict()  # of the baseline "auto", beside its method; None keeps this run's value
     c.dense.learning_rate = placeholder(float)
     c.dense.weight_decay = placeholder(float)
     c.dense.epochs = placeholder(int)
@@ -102,9 +103,11 @@ def defaults() -> ConfigDict:
 
 
 # Fields that change where and how fast a run computes, or which realizations it holds, but not what a realization is.
-NOT_IDENTITY = ("name", *AXES, "combine", "workdir", "baseline", "dense", "checkpoint", "log", "evaluate.batch_size")
-NOT_IDENTITY += ("data.dir", "data.download", "data.cache_dir")
-NOT_IDENTITY += tuple(f"compute.{x}" for x in ("group_size", "batch_split", "devices", "deterministic"))
+NOT_IDENTITY = (
+    *("name", "workdir", "baseline", "dense", "checkpoint", "log", "combine", *AXES),
+    *("data.dir", "data.download", "data.cache_dir", "evaluate.batch_size"),
+    *("compute.group_size", "compute.batch_split", "compute.devices", "compute.deterministic"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +178,10 @@ def from_json(text: str) -> ConfigDict:
 
     Raises ConfigError for fields that do not exist and for values of another type, ValueError for what is no snapshot.
     """
-    snapshot = json.loads(text)
+    try:
+        snapshot = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
     if not isinstance(snapshot, dict):
         raise ValueError(f"an object with fields expected, got {type(snapshot).__name__}")
     return completed(_flat_dict(snapshot))
@@ -210,7 +216,7 @@ def check_name(field: str) -> None:
     known = flat(defaults())
     if field not in known:
         near = difflib.get_close_matches(field, known, 1, 0)[0]
-        raise ConfigError(f"{field}: no such field; did you mean {near!r}?")
+        raise ConfigError(f"{field!r} is no field; the nearest is {near!r}")
 
 
 def optional(field: str) -> bool:
@@ -227,7 +233,7 @@ def _node(c: ConfigDict, field: str) -> tuple[ConfigDict, str]:
 def kind(field: str) -> str:
     """What a field holds, in words."""
     node, name = _node(defaults(), field)
-    return KINDS[node.get_type(name)] + (" or None" if optional(field) else "")
+    return KINDS[node.get_type(name)] + (", or None" if optional(field) else "")
 
 
 def assign(c: ConfigDict, field: str, value: Any) -> None:
@@ -239,7 +245,7 @@ def assign(c: ConfigDict, field: str, value: Any) -> None:
             raise TypeError
         with node.unlocked():
             node[name] = value
-    except TypeError:
+    except (TypeError, ValueError):
         raise ConfigError(f"{field}={value!r}: must be {kind(field)}") from None
 
 
@@ -317,8 +323,10 @@ def _check_axes(c: ConfigDict) -> None:
     lengths = {axis: len(getattr(c, axis)) for axis in AXES}
     if c.combine == "zip" and len({n for n in lengths.values() if n > 1}) > 1:
         raise ConfigError(f"combine='zip': axes must have one length or length 1, got {lengths}")
-    if len(set(points(c))) < len(points(c)):
-        raise ConfigError("seeds, sparsity, learning_rate, weight_decay: a realization occurs twice")
+    twice = [point for point, n in collections.Counter(points(c)).items() if n > 1]
+    if twice:
+        axes = ", ".join(AXES)
+        raise ConfigError(f"{axes}: allowed is every realization once; {twice[0]} occurs twice")
 
 
 def validate(c: ConfigDict) -> ConfigDict:

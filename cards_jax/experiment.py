@@ -8,10 +8,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cards_jax import config, data, estimate, folder, report, run
+from cards_jax import config, data, estimate, folder, realizations, report, run
 from cards_jax.config import ConfigError
+from cards_jax.data import store
 from cards_jax.log import RunLog, read_metrics
-from cards_jax.run import Signals, Stopped
+from cards_jax.signals import Signals, Stopped
 from cards_jax.trainer import recipe_of, spec_of
 
 __all__ = ["Stopped", "baseline_config", "complete", "dry_run"]
@@ -36,30 +37,60 @@ def baseline_config(c: ConfigDict) -> ConfigDict:
     return config.validate(b)
 
 
-def _baseline_folder(path: str) -> list[dict[str, Any]]:
-    """Results of a finished dense run; ConfigError where the folder has none."""
+def _dense_results(c: ConfigDict) -> list[dict[str, Any]]:
+    """Results in the folder `baseline` that a config can be compared with; ConfigError where it has none."""
+    path = c.baseline
     try:
         results = json.loads((Path(path) / "results.json").read_text())["results"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ConfigError(f"baseline={path!r}: no readable results.json there ({error})") from None
-    dense = [r for r in results if r.get("method") == "dense"]
-    if not dense:
-        raise ConfigError(f"baseline={path!r}: holds no dense results; allowed: None, 'auto', a dense run's folder")
+        dense = [r for r in results if r["method"] == "dense"]
+        found = {f"{r['model']} on {r['data']}" for r in dense}
+        report.summarise(dense)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"no readable results.json there ({error!r})"
+        raise ConfigError(f"baseline={path!r}: {reason}") from None
+    wanted = f"{c.model.name} on {c.data.name}"
+    if wanted not in found:
+        holds = ", ".join(sorted(found)) or "nothing dense"
+        allowed = f"None, 'auto', the folder of a dense run of {wanted}"
+        raise ConfigError(f"baseline={path!r}: holds {holds}; allowed: {allowed}")
     return dense
 
 
+def check_devices(c: ConfigDict) -> None:
+    """Raise ConfigError, before anything is written, where devices and config do not fit.
+
+    A RuntimeError is JAX's, for platforms that are not there.
+    """
+    count, compute = len(config.points(c)), c.compute
+    try:
+        realizations.layout(count, compute.batch_split, c.batch_size, compute.devices)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(str(error)) from None
+
+
 def complete(c: ConfigDict) -> list[dict[str, Any]]:
-    """Train what is missing of a config and of its baseline, write the report, print the table; returns the results."""
+    """Train what is missing of a config and of its baseline, write the report, print the table; returns the results.
+
+    Raises ConfigError before any compute, Stopped after a signal, and OSError, in one line, where a folder cannot be
+    used or nothing can be saved.
+    """
+    check_devices(c)
     signals, dense = Signals(), []
     with signals.watched():
         if c.baseline == "auto" and c.method != "dense":
-            b = baseline_config(c)
-            dense = run.run(b, signals)
-            write_report(b, dense, [])
+            dense = _completed(baseline_config(c), signals, [])
         elif c.baseline not in (None, "auto"):
-            dense = _baseline_folder(c.baseline)
-        results = run.run(c, signals)
-        write_report(c, results, dense, show=True)
+            dense = _dense_results(c)
+        return _completed(c, signals, dense, show=True)
+
+
+def _completed(
+    c: ConfigDict, signals: Signals, dense: list[dict], show: bool = False
+) -> list[dict]:
+    """The results of one run, after its report is written; its folder is held all the while."""
+    with run.opened(c, signals) as r:
+        results = r.results()
+        write_report(c, results, dense, show)
     return results
 
 
@@ -81,7 +112,8 @@ def write_report(c: ConfigDict, results: list[dict], dense: list[dict], show: bo
     report.write_results(path, payload)
     report.write_tables(path, [*dense_rows, *rows], [*dense, *results])
     wanted = {r["id"] for r in results}
-    metrics = [r for r in read_metrics(path / "metrics.jsonl") if r["realization"] in wanted]
+    with folder.whole():
+        metrics = [r for r in read_metrics(path / "metrics.jsonl") if r["realization"] in wanted]
     report.plot_curves(path, metrics)
     report.plot_sparsity(path, rows, dense_rows)
     if show:
@@ -90,15 +122,23 @@ def write_report(c: ConfigDict, results: list[dict], dense: list[dict], show: bo
         RunLog(path).say(f"\n{report.caption(shown)}\n\n{table}\nEverything is in {path}")
 
 
+def link_cache(cache: Path, into: Path) -> None:
+    """A folder in which what the data cache holds can be read, and nothing of it is changed."""
+    for entry in cache.glob("*/*"):
+        link = into / entry.parent.name / entry.name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(entry.absolute())
+
+
 def dry_run(c: ConfigDict) -> str:
     """The resolved config, and what the run would need; reads data, writes nothing beside a temporary cache."""
+    check_devices(c)
     with tempfile.TemporaryDirectory() as temporary:
+        link_cache(store.cache_folder(c.data.cache_dir), Path(temporary))
         reading = ConfigDict(c.to_dict())
-        reading.data.download = False
-        if reading.data.cache_dir is None:
-            reading.data.cache_dir = temporary
+        reading.data.download, reading.data.cache_dir = False, temporary
         d = data.prepare(reading)
-    run.check_against_data(c, d)
+    run.check(c, d)
     points = config.points(c)
     layout = run.layout_of(c, d, len(points))
     phases, init = run.method_of(c, d)
@@ -108,6 +148,8 @@ def dry_run(c: ConfigDict) -> str:
         estimate.describe(c, d, recipe_of(c, spec_of(c, d), layout), phases, init, len(points)),
         f"group               {layout.group} at a time on a mesh of {layout.rows} x {layout.split} devices",
     ]
-    if c.baseline == "auto":
+    if c.baseline == "auto" and c.method != "dense":
         lines.append(f"baseline            {folder.path_of(baseline_config(c))}")
+    elif c.baseline not in (None, "auto"):
+        lines.append(f"baseline            {len(_dense_results(c))} in {c.baseline}")
     return "\n".join(lines)

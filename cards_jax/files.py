@@ -1,5 +1,6 @@
 """Files that are whole or do not exist, and folders that can prove they are unharmed."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -26,8 +27,11 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # of a read-only disk
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # which, from a full disk, does not say of which file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync(path.parent)
 

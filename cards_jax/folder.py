@@ -1,11 +1,14 @@
 """A run's folder: its name, what it says of itself, which groups it began, and the cards that are finished."""
 
+import contextlib
+import dataclasses
 import json
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 from ml_collections import ConfigDict
@@ -14,6 +17,56 @@ from cards_jax import config, files, pack
 from cards_jax.config import ConfigError, Point
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
+UNSEEN = ("commit", "platform")  # differences that a resume does not mention
+
+
+class Damaged(OSError):
+    """A run's folder is not as it was written; the message names the file."""
+
+
+@dataclasses.dataclass(eq=False)
+class Record:
+    """A group that was begun: what a resume needs to go on exactly.
+
+    name: of its folder in checkpoints/. points: what it trains; group: their number after padding; mesh: devices as
+    (rows, split).
+    metrics: bytes of the metric files before its first row. versions: the stack it was begun with.
+    done: its cards are on the disk.
+    """
+
+    name: str
+    points: list[Point]
+    group: int
+    mesh: list[int]
+    metrics: dict[str, int]
+    versions: dict[str, Any]
+    done: bool = False
+
+    @classmethod
+    def read(cls, fields: dict[str, Any]) -> Self:
+        return cls(**{**fields, "points": [Point(**p) for p in fields["points"]]})
+
+
+@dataclasses.dataclass
+class State:
+    """state.json: fingerprint of the data, and every group that was begun. Only the last can be undone."""
+
+    data: str
+    groups: list[Record] = dataclasses.field(default_factory=list)
+
+
+def read_state(folder: Path) -> State | None:
+    """The state of a run, None before its first group. Raises Damaged where the file cannot be used."""
+    path = folder / "state.json"
+    if not path.exists():
+        return None
+    try:
+        fields = json.loads(path.read_bytes())
+        return State(fields["data"], [Record.read(r) for r in fields["groups"]])
+    except (ValueError, TypeError, KeyError) as error:
+        raise Damaged(
+            f"{path} is damaged ({_short(error)}): put it back from a copy, or begin anew in another workdir"
+        ) from None
 
 
 def path_of(c: ConfigDict) -> Path:
@@ -26,11 +79,13 @@ def read_config(folder: str | Path) -> ConfigDict:
 
     The folder may have been moved: its present place decides.
     """
-    folder = Path(folder).absolute()
+    folder = Path(folder).resolve()
     try:
-        c = config.from_json((folder / "config.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"resume={folder}: no readable config.json there ({error})") from None
+        c = _snapshot(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"resume={folder}: no readable config.json there ({_short(error)})"
+        ) from None
     with c.unlocked():
         c.workdir = str(folder.parent)
     if path_of(c) != folder:
@@ -38,19 +93,29 @@ def read_config(folder: str | Path) -> ConfigDict:
     return c
 
 
+def _snapshot(folder: Path) -> ConfigDict:
+    """config.json as a config; OSError or ValueError where it is missing or no such thing."""
+    try:
+        return config.from_json((folder / "config.json").read_text())
+    except (TypeError, AttributeError, KeyError) as error:  # JSON, but not of a config
+        raise ValueError(f"not a config: {_short(error)}") from None
+
+
 def nearest(c: ConfigDict) -> str | None:
     """One line about the run of the same name that differs in the fewest shared fields, if there is one."""
     mine, found = config.shared_changes(c), []
+    standard = config.flat(config.defaults())
     for path in path_of(c).parent.glob(f"{c.name}-*/config.json"):
         try:
-            theirs = config.shared_changes(config.from_json(path.read_text()))
-        except (ValueError, OSError):
+            other = _snapshot(path.parent)
+        except (OSError, ValueError):
             continue
-        standard = config.flat(config.defaults())
-        fields = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
-        value = lambda d, k: d.get(k, standard[k])  # noqa: E731, B023
-        text = ", ".join(f"{k} {value(theirs, k)!r} -> {value(mine, k)!r}" for k in fields)
-        found.append((len(fields), path.parent, text))
+        theirs = config.shared_changes(other)
+        changed = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+        if other.name == c.name and changed:
+            each = [(k, theirs.get(k, standard[k]), mine.get(k, standard[k])) for k in changed]
+            text = ", ".join(f"{k} {old!r} -> {new!r}" for k, old, new in each)
+            found.append((len(changed), path.parent, text))
     if not found:
         return None
     _, path, text = min(found)
@@ -83,6 +148,16 @@ def _commit() -> str | None:
         return None
 
 
+def changed_stack(record: Record, mesh: list[int], now: dict[str, Any]) -> str | None:
+    """One line on what a group was begun with and goes on without; None where bits stay the same."""
+    was, now = {**record.versions, "mesh": record.mesh}, {**now, "mesh": mesh}
+    changed = [k for k in now if k not in UNSEEN and was.get(k) != now[k]]
+    if not changed:
+        return None
+    text = ", ".join(f"{k} {was.get(k)} -> {now[k]}" for k in changed)
+    return f"goes on with another {text}: equal up to rounding, not bit for bit"
+
+
 def file_name(c: ConfigDict, point: Point) -> str:
     """Readable, and unique by the realization's identity."""
     return (
@@ -99,18 +174,40 @@ def card_path(c: ConfigDict, point: Point) -> Path:
 def result_of(c: ConfigDict, point: Point) -> dict[str, Any] | None:
     """What a finished realization measured; None where it has no card file.
 
-    Raises ValueError where its card file is damaged.
+    Raises ValueError where its card file is damaged, or holds another card.
     """
     path = card_path(c, point)
-    return pack.load(path).meta["result"] if path.exists() else None
+    if not path.exists():
+        return None
+    result = pack.load(path).meta.get("result", {})
+    if result.get("id") != config.identity(c, point):
+        raise ValueError(f"{path}: holds another card")
+    return result
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """state.json: the data's fingerprint, and the groups that were begun."""
-    path = folder / "state.json"
-    return json.loads(path.read_text()) if path.exists() else {"groups": []}
+def sweep(folder: Path) -> None:
+    """Delete the drafts that killed processes left; only for who holds the folder's lock."""
+    for path in folder.rglob("*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Strict JSON, whole or not at all."""
     files.write_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[None]:
+    """Where a file of the run does not fit the rest, that is Damaged, and said in one line."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise Damaged(
+            f"{_short(error)}; put it back from a copy, or begin anew in another workdir"
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -9,12 +9,14 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+
+from cards_jax import files
 
 METRIC_FILES = ("metrics.jsonl", "metrics.csv")
 SMOOTHING_SECONDS = 60.0  # the rate forgets what is older than about this
@@ -96,6 +98,23 @@ class MetricsLog:
         for name, length in lengths.items():
             _check_cut(self._paths[name], length)
         self._cut(lengths)
+        self._lengths = self._sizes()
+
+    def forget(self, realizations: Collection[str]) -> None:
+        """Drops every row of these values of the column `realization`; each file is rewritten whole.
+
+        Raises ValueError naming the file and the line where a row cannot be read.
+        """
+        if not self.active:
+            return
+        self._check_untouched()
+        place = self.columns.index("realization")
+        readers = {
+            "metrics.jsonl": lambda line: json.loads(line)["realization"],
+            "metrics.csv": lambda line: next(csv.reader([line.decode()]))[place],
+        }
+        for name, read in readers.items():
+            _keep_lines(self._paths[name], lambda line, read=read: read(line) not in realizations)
         self._lengths = self._sizes()
 
     def _clean(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -416,6 +435,18 @@ def _append(path: Path, text: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _keep_lines(path: Path, wanted: Callable[[bytes], bool]) -> None:
+    lines = path.read_bytes().split(b"\n")[:-1]
+    kept = []
+    for number, line in enumerate(lines, 1):
+        try:
+            kept += [line + b"\n"] if wanted(line) else []
+        except (ValueError, LookupError, TypeError, StopIteration) as error:
+            raise ValueError(f"{path}, line {number}: not a row ({error})") from None
+    if len(kept) < len(lines):
+        files.write_atomically(path, b"".join(kept))
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -1,9 +1,11 @@
 """The command line: flags, config, run, report.
 
-    python -m cards_jax.main --config=configs/quickstart.py [--config.FIELD=VALUE ...]
+python -m cards_jax.main --config=configs/quickstart.py [--config.FIELD=VALUE ...]
 """
 
 import os
+import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -15,99 +17,150 @@ import cards_jax
 from cards_jax import config, folder
 from cards_jax.config import ConfigError
 
-REQUEUE = 75  # exit code after a signal: saved, the same command continues (EX_TEMPFAIL of sysexits.h)
-FAILED, MISUSED = 1, 2
+FAILED, MISUSED = 1, 2  # exit codes
+REQUEUE = 75  # saved after a signal, the same command continues; EX_TEMPFAIL of sysexits.h
 
 
-def define_flags(argv: list[str]) -> flags.FlagValues:
-    """The flags of this program, on their own, so that several runs fit in one process."""
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config", None, "config file, with overrides as --config.FIELD=VALUE", values, sys_argv=argv
-    )
-    define = dict(flag_values=values)
-    flags.DEFINE_string("workdir", None, "folder that holds the runs' folders", **define)
-    flags.DEFINE_string("resume", None, "run folder to continue, without a config", **define)
-    flags.DEFINE_bool("dry_run", False, "print config, sizes and estimates; write nothing", **define)
-    flags.DEFINE_bool("print_config", False, "print the resolved config and stop", **define)
-    flags.DEFINE_bool("help", False, "show this help", short_name="h", **define)
-    flags.DEFINE_string("coordinator_address", None, "host:port of process 0", **define)
-    flags.DEFINE_integer("num_processes", None, "processes of this run", **define)
-    flags.DEFINE_integer("process_id", None, "number of this process", **define)
-    return values
+def take_config(argv: list[str]) -> tuple[str | None, list[str]]:
+    """(FILE[:args] or None, the other arguments) of a command line; the last --config wins."""
+    found, rest, todo = None, argv[:1], argv[1:]
+    while todo and todo[0] != "--":
+        argument = todo.pop(0)
+        name, equals, value = argument.partition("=")
+        if name not in ("--config", "-config"):
+            rest.append(argument)
+        elif equals:
+            found = value
+        else:
+            found = todo.pop(0) if todo else ""
+    return found, rest + todo
 
 
-def find_config(argument: str) -> str:
-    """The file behind --config=FILE[:args]; an installed package finds its own configs by the same name."""
-    path, colon, args = argument.partition(":")
-    if Path(path).is_file():
-        return argument
+def find_config(path: str) -> Path:
+    """The config file of that name; an installed package finds its own ones by the names that a checkout has."""
+    if os.path.isfile(path):
+        return Path(path)
     shipped = Path(cards_jax.__file__).parent / "configs"
     if not shipped.is_dir():  # a checkout keeps them beside the package
         shipped = shipped.parents[1] / "configs"
-    names = sorted(p.stem for p in shipped.glob("*.py") if p.stem != "__init__")
     found = shipped / Path(path).name
-    if Path(path).parent.name in ("", "configs") and found.is_file():
-        return f"{found}{colon}{args}"
+    if Path(path).parent in (Path("."), Path("configs")) and found.is_file():
+        return found
+    names = sorted(p.name for p in shipped.glob("*.py") if p.stem != "__init__")
     raise ConfigError(f"config={path!r}: no such file; the shipped ones are {', '.join(names)}")
 
 
-def with_found_config(argv: list[str]) -> list[str]:
-    """Arguments in which --config names an existing file; `--config FILE` becomes `--config=FILE`."""
-    out, rest = [], list(argv)
-    while rest:
-        argument = rest.pop(0)
-        if argument in ("--config", "-config") and rest:
-            argument = f"--config={rest.pop(0)}"
-        name, equals, value = argument.partition("=")
-        if name in ("--config", "-config") and equals:
-            argument = f"--config={find_config(value)}"
-        out.append(argument)
-    return out
+def load_config(argument: str) -> ConfigDict:
+    """What get_config(args) of FILE[:args] returns, on top of the defaults; ConfigError for whatever is wrong."""
+    path, colon, args = argument.partition(":")
+    file = find_config(path)
+    try:
+        get_config = runpy.run_path(str(file)).get("get_config")
+        if get_config is None:
+            raise ConfigError("it defines no get_config()")
+        c = get_config(*[args] if colon else [])
+        if not isinstance(c, ConfigDict):
+            raise ConfigError(f"get_config() must return a ConfigDict, got {type(c).__name__}")
+        return config.completed(config.flat(c))
+    except ConfigError as error:
+        raise ConfigError(f"config={argument!r}: {error}") from None
+    except (Exception, SystemExit) as error:  # a config file is a program: it may raise anything
+        raise ConfigError(f"config={argument!r}: {type(error).__name__}: {error}") from None
+
+
+OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
+
+
+def take_nones(c: ConfigDict | None, argv: list[str]) -> list[str]:
+    """Check the names of overrides; `--config.FIELD=None` is done here, as flags have no word for it."""
+    rest = []
+    for argument in argv:
+        override = OVERRIDE.fullmatch(argument)
+        rest.append(argument)
+        if not override:
+            continue
+        field, value = override.groups()
+        if c is None:
+            raise ConfigError(f"{field}: needs --config=FILE; allowed with --resume is no field")
+        config.check_name(field)
+        if value == "None" and config.optional(field):
+            config.assign(c, field, None)
+            same = [OVERRIDE.fullmatch(a) for a in rest]
+            rest = [a for a, o in zip(rest, same, strict=True) if not o or o[1] != field]
+    return rest
+
+
+def define_flags(values: flags.FlagValues, c: ConfigDict | None, argv: list[str]) -> None:
+    """The flags of this program, and one for each field that argv overrides in `c`."""
+    text = "config file as FILE[:args], with overrides as --config.FIELD=VALUE"
+    define = dict(flag_values=values)
+    if c is None:
+        flags.DEFINE_string("config", None, text, **define)
+    else:
+        config_flags.DEFINE_config_dict("config", c, text, values, sys_argv=argv)
+    flags.DEFINE_string("workdir", None, "folder that holds the runs' folders", **define)
+    flags.DEFINE_string("resume", None, "run folder to continue, without a config", **define)
+    flags.DEFINE_bool("dry_run", False, "print config, sizes, estimates; write nothing", **define)
+    flags.DEFINE_bool("print_config", False, "print the resolved config and stop", **define)
+    flags.DEFINE_bool("help", False, "show this help", short_name="h", **define)
+    flags.DEFINE_string("coordinator_address", None, "host:port of process 0", **define)
+    flags.DEFINE_integer("num_processes", None, "processes of this run", 1, **define)
+    flags.DEFINE_integer("process_id", None, "number of this process", 0, **define)
+
+
+def explained(error: Exception, values: flags.FlagValues) -> ConfigError:
+    """A flag's failure in our words: name, value, what it must be."""
+    mistyped = re.match(r"flag --([\w.]+)=(.*?): ", str(error), re.DOTALL)
+    if not mistyped:
+        return ConfigError(one_line(error))
+    name, value = mistyped.groups()
+    field = name.removeprefix("config.")
+    own = values[name].parser.syntactic_help or config.KINDS[bool]
+    return ConfigError(f"{field}={value!r}: must be {own if field == name else config.kind(field)}")
 
 
 def one_line(error: BaseException) -> str:
     """An error's message on one line."""
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return " ".join(str(text).split()) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def parse(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict | None]:
     """Flags and the validated config, None where help was asked for; ConfigError for anything that does not fit."""
-    argv = with_found_config(argv)
-    values = define_flags(argv)
+    file, argv = take_config(argv)
+    c = None if file is None else load_config(file)
+    argv = take_nones(c, argv)
+    values = flags.FlagValues()  # not absl's global ones, so that several runs fit in one process
     try:
+        define_flags(values, c, argv)
         rest = values(argv)
-        c = values.config
-    except Exception as error:  # a config file is a program: whatever it raises is said in a line
-        raise ConfigError(one_line(error)) from None
+    except Exception as error:  # flags and their parsers fail in many ways
+        raise explained(error, values) from None
     if values.help:
         return values, None
     if len(rest) > 1:
-        raise ConfigError(f"unexpected argument {rest[1]!r}; fields are set as --config.FIELD=VALUE")
-    if values.resume and c is not None:
-        raise ConfigError("resume: takes the config of its folder; give either --resume or --config")
+        raise ConfigError(f"argument {rest[1]!r}: allowed are flags, as --config.FIELD=VALUE")
+    for flag in ("workdir", "resume"):
+        if values[flag].value is not None and values[flag].value[:1] in ("", "-"):
+            raise ConfigError(f"{flag}={values[flag].value!r}: must name a folder")
+    if values.resume and (c or values.workdir):
+        raise ConfigError(f"resume={values.resume!r}: allowed without --config and --workdir")
     if values.resume:
         c = folder.read_config(values.resume)
     if c is None:
         raise ConfigError("config: none given; try --config=configs/quickstart.py or --help")
-    if not isinstance(c, ConfigDict):
-        raise ConfigError(f"config: get_config() must return a ConfigDict, got {type(c).__name__}")
-    unknown = config.flat(c).keys() - config.flat(config.defaults()).keys()
-    if unknown:
-        raise ConfigError(f"config: unknown field {sorted(unknown)[0]!r}; start from cards_jax.config.defaults()")
     if values.workdir:
-        with c.unlocked():
-            c.workdir = values.workdir
+        config.assign(c, "workdir", values.workdir)
     return values, config.validate(c)
 
 
 def prepare_jax(c: ConfigDict, values: flags.FlagValues) -> None:
     """Devices, processes and caches, before the first computation: nothing here may touch a device."""
     if c.compute.deterministic:
-        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+        given = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{given} --xla_gpu_deterministic_ops=true"
     processes = values.num_processes or 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ours = hasattr(os, "sched_getaffinity")  # a container or a batch system may leave us fewer
+    cores = len(os.sched_getaffinity(0)) if ours else os.cpu_count() or 1
     # One host device per core: a narrow convolution uses one thread, so cores are filled by realizations.
     try:
         jax.config.update("jax_num_cpu_devices", max(1, (c.compute.devices or cores) // processes))
@@ -117,7 +170,17 @@ def prepare_jax(c: ConfigDict, values: flags.FlagValues) -> None:
     if not values.dry_run:
         jax.config.update("jax_compilation_cache_dir", str(cache))
     if values.coordinator_address or processes > 1:
-        jax.distributed.initialize(values.coordinator_address, values.num_processes, values.process_id)
+        distribute(values)
+
+
+def distribute(values: flags.FlagValues) -> None:
+    """Join the other processes; ConfigError where the flags do not tell how."""
+    given = (values.coordinator_address, values.num_processes, values.process_id)
+    try:
+        jax.distributed.initialize(*given)
+    except (ValueError, RuntimeError) as error:
+        names = "coordinator_address, num_processes, process_id"
+        raise ConfigError(f"{names}={given}: {error}") from None
 
 
 def run(argv: list[str]) -> int:
@@ -130,7 +193,8 @@ def run(argv: list[str]) -> int:
         print(config.to_json(c))
         return 0
     prepare_jax(c, values)
-    from cards_jax import experiment  # here: heavy imports come after the config is known to be good
+    # Heavy imports come after the config is known to be good.
+    from cards_jax import experiment
 
     if values.dry_run:
         print(experiment.dry_run(c))
@@ -145,17 +209,24 @@ def run(argv: list[str]) -> int:
 
 def main(argv: list[str]) -> int:
     """`run`, with every expected failure as one line on stderr and an exit code."""
+
+    def end(code: int, text: str) -> int:
+        print(f"cards_jax: {text}", file=sys.stderr)
+        return code
+
     try:
         return run(argv)
     except ConfigError as error:
-        print(f"cards_jax: {one_line(error)}", file=sys.stderr)
-        return MISUSED
+        return end(MISUSED, one_line(error))
     except (OSError, MemoryError) as error:
-        print(f"cards_jax: {one_line(error)}", file=sys.stderr)
-        return FAILED
+        return end(FAILED, one_line(error))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        advice = "try a smaller compute.group_size or batch_size"
+        return end(FAILED, f"the device is out of memory; {advice} ({one_line(error)})")
     except KeyboardInterrupt:
-        print("cards_jax: interrupted before it could save; the same command continues", file=sys.stderr)
-        return REQUEUE
+        return end(REQUEUE, "interrupted before it could save; the same command continues")
 
 
 def console() -> None:

@@ -80,11 +80,11 @@ class View:
         return self._pop(card, self.mask(card, keep), keep)
 
     def _pop(self, card: Card, mask: Tree, keep: Array) -> Tree:
-        # Layerwise, `keep` is how many each layer keeps; else the mask has to be counted.
         leaves, treedef = jax.tree.flatten(mask)
-        counts = [keep[i] if keep.ndim else jnp.sum(m, dtype=jnp.int32) for i, m in enumerate(leaves)]
+        # Layerwise, `keep` says how many each layer keeps; else the gain has to count.
+        counts = jax.tree.unflatten(treedef, [keep[i] if keep.ndim else None for i in range(len(leaves))])
         one = partial(_effective, binary=self.binary)
-        return map_leaves(one, card.params, card.frozen, mask, jax.tree.unflatten(treedef, counts))
+        return map_leaves(one, card.params, card.frozen, mask, counts)
 
     def finish(self, card: Card, keep: Array) -> Card:
         """A card of plain weights; the scores are gone, the mask stays."""

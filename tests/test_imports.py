@@ -7,14 +7,14 @@ import cards_jax
 
 ROOT = Path(cards_jax.__file__).parent
 RANKS = [
-    {"__init__", "tree", "schedules", "log", "files", "arrays", "unroll"},
+    {"__init__", "tree", "schedules", "log", "files", "arrays", "unroll", "signals"},
     {"select"},
     {"card", "masks", "binarize", "losses", "config", "augment", "evaluate"},
     {"phase", "popup", "models", "data"},
     {"methods", "realizations", "checkpoint", "interop", "pack"},
     {"train", "report"},
     {"trainer", "estimate", "folder"},
-    {"run"},
+    {"run", "group"},
     {"experiment"},
     {"main"},
 ]

@@ -1,0 +1,288 @@
+"""One group of realizations from its first step to its cards: chunks, rows, saves."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cards_jax import config, folder, pack, realizations, train, tree
+from cards_jax.checkpoint import Checkpoints
+from cards_jax.config import Point
+from cards_jax.log import MetricsLog, Progress, RunLog, TensorBoard, plain
+from cards_jax.signals import Signals
+from cards_jax.trainer import Group, Trainer
+
+COLUMNS = ("realization", "seed", "sparsity", "learning_rate", "weight_decay", "phase", "epoch")
+COLUMNS += ("step", "split", "loss", "accuracy", "lr", "alive")
+CHUNK_SECONDS = 5.0  # signals, progress and checkpoints wait for about this long
+
+
+class Pace:
+    """How many steps a chunk takes so that it lasts about CHUNK_SECONDS; one to begin with."""
+
+    def __init__(self):
+        self._rate = None
+
+    @property
+    def known(self) -> bool:
+        """Whether a chunk was timed already."""
+        return self._rate is not None
+
+    def steps(self, most: int) -> int:
+        """Steps of the next chunk, the same on every process."""
+        wanted = 1 if self._rate is None else max(1, int(self._rate * CHUNK_SECONDS))
+        return int(realizations.agree(min(most, wanted)))
+
+    def took(self, steps: int, seconds: float) -> None:
+        """Learn from a chunk."""
+        self._rate = steps / max(seconds, 1e-6)
+
+
+@dataclasses.dataclass
+class Outlets:
+    """Where a run writes, and who may ask it to stop."""
+
+    path: Path
+    log: RunLog
+    metrics: MetricsLog
+    signals: Signals
+
+
+@dataclasses.dataclass
+class _Pending:
+    """A chunk that was dispatched and not fetched yet."""
+
+    index: int
+    first: int
+    last: int
+    sums: Any
+    test: Any
+    began: float
+
+
+class GroupRun:
+    """The training of one group. Call `begin` or `resume`, then `train`, then `deliver`."""
+
+    def __init__(
+        self, c: ConfigDict, trainer: Trainer, group: Group, saves: Checkpoints, to: Outlets
+    ):
+        self.c, self.trainer, self.group, self.saves, self.to = c, trainer, group, saves, to
+        self.steps = [p.steps for p in trainer.phases]
+        self.total = sum(self.steps)
+        self.period = c.evaluate.every_epochs * trainer.steps_per_epoch
+        self.first_process = jax.process_index() == 0
+        self.pace, self.dead = Pace(), set()
+        self.late: _Pending | None = None
+        self.saved: int | None = None  # steps that the newest checkpoint holds
+
+    # The state, the phase and the step in it: where this training stands.
+
+    def begin(self) -> None:
+        """Stand at the first step, with a fresh deal."""
+        self.state, self.index, self.at = self.trainer.deal(self.group), 0, 0
+
+    def resume(self) -> dict[str, int] | None:
+        """Stand at the newest good checkpoint; gives the lengths of the metric files then, None where there is none."""
+        with folder.whole():
+            found = self.saves.restore(self.trainer.state_like(self.group))
+        if found is None:
+            return None
+        _, self.state, meta = found
+        self.index, self.at = meta["phase"], meta["step"]
+        self.saved = self.done_steps
+        return meta["metrics"]
+
+    @property
+    def done_steps(self) -> int:
+        """Steps of all phases up to where this training stands."""
+        return sum(self.steps[: self.index]) + self.at
+
+    def train(self) -> bool:
+        """Go on to the last step, and save; False where a signal asked to stop, after saving."""
+        self.tensorboard = None
+        if self.c.log.tensorboard:
+            # What an earlier process wrote after its last save is hidden, and written again.
+            place, start = self.to.path / "tensorboard", self.done_steps + 1
+            self.tensorboard = TensorBoard(place, start, self.first_process)
+        self.progress = Progress(
+            self.total,
+            len(self.group.points),
+            self.c.batch_size,
+            steps_per_epoch=self.trainer.steps_per_epoch,
+            start_step=self.done_steps,
+            label=self.c.name,
+            active=self.first_process,
+        )
+        self.to.log.progress = self.progress
+        self.saved_at = self.fetched_at = time.monotonic()
+        try:
+            return self._train()
+        finally:
+            self.progress.close()
+            self.to.log.progress = None
+            if self.tensorboard:
+                self.tensorboard.close()
+
+    def _train(self) -> bool:
+        while True:
+            if not self._train_phase():
+                return False
+            if self.index + 1 == len(self.steps):
+                self._save()
+                return True
+            self.index, self.at = self.index + 1, 0
+
+    def _train_phase(self) -> bool:
+        if self.at == 0:
+            self.state = self.trainer.enter(self.state, self.group, self.index)
+        end, epoch = self.steps[self.index], self.trainer.steps_per_epoch
+        while self.at < end:
+            last = self.at + self.pace.steps(min(end, (self.at // epoch + 1) * epoch) - self.at)
+            pending = self._dispatch(last)
+            self._fetch()  # the chunk before this one, while this one computes
+            self.late, self.at = pending, last
+            if not self.pace.known:
+                self._fetch()
+            asked = realizations.any_process(self.to.signals.asked)
+            if asked or self._save_is_due():
+                self._fetch()
+                self._save()
+            if asked:
+                return False
+        self._fetch()
+        return True
+
+    def _dispatch(self, last: int) -> _Pending:
+        """Send off a chunk and, where a row is due, an evaluation; waits for compilation only."""
+        began, compiled = time.monotonic(), self.trainer.compile_seconds
+        index, anew = self.index, self.at % self.period == 0
+        self.state, sums = self.trainer.chunk(self.state, self.group, index, self.at, last, anew)
+        due = last % self.period == 0 or last == self.steps[index]
+        test = self.trainer.evaluate(self.state, self.group, index, last) if due else None
+        compiled = self.trainer.compile_seconds - compiled
+        if compiled:
+            self.progress.compiled(compiled)
+        return _Pending(index, self.at, last, sums, test, began + compiled)
+
+    def _save_is_due(self) -> bool:
+        minutes = (time.monotonic() - self.saved_at) / 60
+        return bool(realizations.agree(minutes >= self.c.checkpoint.every_minutes))
+
+    def _save(self) -> None:
+        if self.saved == self.done_steps:
+            return
+        meta = {"phase": self.index, "step": self.at, "metrics": self.to.metrics.lengths()}
+        self.saves.save(self.done_steps, self.state, meta)
+        self.saved, self.saved_at = self.done_steps, time.monotonic()
+
+    def _fetch(self) -> None:
+        """Wait for what was dispatched last; show it, and write its rows if it was an evaluation."""
+        if self.late is None:
+            return
+        pending, self.late = self.late, None
+        sums, test = realizations.fetch((pending.sums, pending.test))
+        now = time.monotonic()
+        self.pace.took(pending.last - pending.first, now - max(pending.began, self.fetched_at))
+        self.fetched_at = now
+        real = slice(len(self.group.points))
+        trained = _means(sums["loss"], sums["steps"], sums["correct"], sums["images"])
+        self._report_deaths(sums["diverged_at"][real])
+        alive = sums["diverged_at"][real] < 0
+        done = sum(self.steps[: pending.index]) + pending.last
+        self.progress.update(done, trained["loss"][real], trained["accuracy"][real], alive)
+        if test is None:
+            return
+        splits = {"train": trained, "test": _test_means(test)}
+        rows = [
+            self._row(i, pending.index, pending.last, split, values, bool(alive[i]))
+            for i in range(len(self.group.points))
+            for split, values in splits.items()
+        ]
+        self.to.metrics.append(rows)
+        if self.tensorboard:
+            self.tensorboard.append(rows)
+
+    def _row(self, i: int, index: int, at: int, split: str, values, alive: bool) -> dict[str, Any]:
+        point, phase = self.group.points[i], self.trainer.phases[index]
+        return {
+            "realization": config.identity(self.c, point),
+            "seed": point.seed,
+            "sparsity": point.sparsity,
+            "learning_rate": point.learning_rate,
+            "weight_decay": point.weight_decay,
+            "phase": phase.name,
+            "epoch": at / self.trainer.steps_per_epoch,
+            "step": sum(self.steps[:index]) + at,
+            "split": split,
+            "loss": values["loss"][i],
+            "accuracy": values["accuracy"][i],
+            "lr": point.learning_rate * float(phase.rate[at - 1]),
+            "alive": alive,
+        }
+
+    def _report_deaths(self, diverged_at: np.ndarray) -> None:
+        for point, step in zip(self.group.points, diverged_at, strict=True):
+            if step >= 0 and point not in self.dead:
+                self.dead.add(point)
+                name = folder.file_name(self.c, point)
+                self.to.log.say(f"{name} diverged at step {step}: frozen, the others go on")
+
+    def deliver(self, points: list[Point], about: dict[str, Any]) -> dict[Point, dict[str, Any]]:
+        """Write the finished cards of these points, each with `about` and what it measured; gives the measurements."""
+        index, end = len(self.steps) - 1, self.steps[-1]
+        test = self.trainer.evaluate(self.state, self.group, index, end)
+        cards = self.trainer.finish(self.state, self.group, index)
+        kept = self.trainer.kept(cards)
+        sums, test, cards, kept = realizations.fetch((train.report(self.state), test, cards, kept))
+        trained = _means(sums["loss"], sums["steps"], sums["correct"], sums["images"])
+        measured = {"trained": trained, "tested": _test_means(test), "kept": kept}
+        results = {}
+        for i, point in enumerate(self.group.points):
+            if point in points:
+                results[point] = self._result(
+                    i, **measured, diverged_at=int(sums["diverged_at"][i])
+                )
+                self._write_card(point, tree.take(cards, i), {"result": results[point], **about})
+        return results
+
+    def _write_card(self, point: Point, card, meta: dict[str, Any]) -> None:
+        if self.first_process:
+            path = folder.card_path(self.c, point)
+            path.parent.mkdir(exist_ok=True)
+            pack.save(path, card, self.trainer.spec, meta)
+
+    def _result(self, i: int, trained, tested, kept, diverged_at: int) -> dict[str, Any]:
+        point, total = self.group.points[i], sum(self.trainer.sizes)
+        return {
+            "id": config.identity(self.c, point),
+            "seed": point.seed,
+            "method": self.c.method,
+            "scope": self.c.scope,
+            "model": self.trainer.spec.name,
+            "width": self.trainer.spec.width,
+            "data": self.c.data.name,
+            "sparsity": point.sparsity,
+            "realised_sparsity": 1 - int(kept[i]) / total,
+            "learning_rate": point.learning_rate,
+            "weight_decay": point.weight_decay,
+            "test_accuracy": plain(tested["accuracy"][i]),
+            "test_loss": plain(tested["loss"][i]),
+            "train_accuracy": plain(trained["accuracy"][i]),
+            "train_loss": plain(trained["loss"][i]),
+            "parameters": total,
+            "diverged_at": None if diverged_at < 0 else diverged_at,
+        }
+
+
+def _means(loss, losses, correct, images) -> dict[str, np.ndarray]:
+    """Sums and their counts as means, NaN where nothing was counted."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"loss": loss / losses, "accuracy": correct / images}
+
+
+def _test_means(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return _means(sums["loss"], sums["count"], sums["correct"], sums["count"])

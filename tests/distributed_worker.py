@@ -1,0 +1,30 @@
+"""One process of a two-process training; prints a hash of the trained parameters and the counts of correct ones."""
+
+import hashlib
+import json
+import sys
+
+import jax
+
+port, count, number, split = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+jax.config.update("jax_num_cpu_devices", 4 // count)
+if count > 1:
+    jax.distributed.initialize(f"localhost:{port}", count, number)
+
+import small  # noqa: E402
+from cards_jax import config, realizations  # noqa: E402
+from cards_jax.trainer import Trainer  # noqa: E402
+
+c = small.tiny(seeds=(0, 1, 2, 3) if split == 1 else (0,), sparsity=(0.5,))
+points = config.points(c)
+layout = realizations.layout(len(points), split, c.batch_size)
+assert (layout.rows, layout.split) == (4 // split, split)
+trainer = Trainer(c, small.data(), layout)
+group = trainer.group(points)
+state = trainer.enter(trainer.deal(group), group, 0)
+state, _ = trainer.chunk(state, group, 0, 0, 6, True)
+test = realizations.fetch(trainer.evaluate(state, group, 0, 6))
+params = realizations.fetch(state.card.params)
+sums = {k: float(abs(v).sum()) for k, v in {"conv1": params["conv1"]["kernel"], "linear3": params["linear3"]["kernel"]}.items()}
+digest = hashlib.sha256(b"".join(x.tobytes() for x in jax.tree.leaves(params))).hexdigest()
+print(json.dumps({"hash": digest, "correct": test["correct"].tolist(), "sums": sums}))

@@ -1,0 +1,237 @@
+"""Whole runs on tiny networks: in this process, or in others that may be killed; and what they leave behind."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+
+from cards_jax import config, experiment, folder, main, pack, run
+from cards_jax.signals import Signals, Stopped
+
+CONFIG = '''"""Two realizations of a tiny biprop network on 8 x 8 digits, saved after every chunk."""
+
+from cards_jax.config import defaults
+
+
+def get_config():
+    c = defaults()
+    c.name, c.model.name, c.model.width = "tiny", "conv2", 2
+    c.seeds, c.epochs, c.batch_size = (0, 1), 3, 128
+    c.augment, c.data.image_size, c.evaluate.batch_size = "plain", 8, 360
+    c.compute.devices, c.checkpoint.every_minutes = 1, 0.0
+    return c
+'''
+STEPS = 33  # of a realization in that config: 3 epochs of 11
+
+
+# --- in this process
+
+
+def tiny(workdir: Path, **changes):
+    """The config above; changes by dotted field with __ for the dot."""
+    fields = {}
+    exec(CONFIG, fields)
+    c = fields["get_config"]()
+    c.workdir = str(workdir)
+    for field, value in changes.items():
+        config.assign(c, field.replace("__", "."), value)
+    return config.validate(c)
+
+
+@contextlib.contextmanager
+def compiled_once(cache: Path) -> Iterator[None]:
+    """Programs that this process compiles are kept in a folder until the block ends."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    for name, value in zip(names, (str(cache), 0.0), strict=True):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+class StopAfter(Signals):
+    """A signal arrives during the chunk of that number, counted from 1."""
+
+    def __init__(self, chunks: int):
+        super().__init__()
+        self._left = chunks
+
+    @property
+    def asked(self) -> bool:
+        self._left -= 1
+        return self._left <= 0
+
+    @asked.setter
+    def asked(self, value: bool) -> None:
+        """Real signals are not listened to."""
+
+
+def stopped(c, chunks: int) -> None:
+    """Train so many chunks (the first is one step, others an epoch at most), save and stop."""
+    try:
+        with run.opened(c, StopAfter(chunks)) as r:
+            r.results()
+    except Stopped:
+        return
+    raise AssertionError("the run came to its end")
+
+
+def finished(c) -> list[dict]:
+    """Complete a run, with its report; its results."""
+    return experiment.complete(c)
+
+
+# --- what is left behind
+
+
+def outcome(path: Path) -> dict:
+    """What must not depend on interruptions: metric files, every card, results; without versions."""
+    left = {name: (path / name).read_bytes() for name in ("metrics.jsonl", "metrics.csv")}
+    for file in sorted((path / "cards").iterdir()):
+        card = pack.load(file)
+        arrays = [(x.dtype.str, x.shape, x.tobytes()) for x in jax.tree.leaves(card.card)]
+        left[file.name] = arrays, {k: v for k, v in card.meta.items() if k != "versions"}
+    results = json.loads((path / "results.json").read_text())
+    left["results"] = {k: v for k, v in results.items() if k != "versions"}
+    return left
+
+
+def assert_same(path: Path, reference: Path) -> None:
+    mine, wanted = outcome(path), outcome(reference)
+    assert mine.keys() == wanted.keys()
+    for name in wanted:
+        assert mine[name] == wanted[name], name
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def log_lines(path: Path) -> list[str]:
+    """Lines of log.txt without their times."""
+    return [line.partition(" ")[2] for line in (path / "log.txt").read_text().splitlines()]
+
+
+def flip(path: Path, chance: random.Random) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    path.write_bytes(content)
+
+
+def largest(path: Path) -> Path:
+    return max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+# --- in other processes
+
+
+def _main(arguments: list[str], out: Path) -> None:
+    """What `python -m cards_jax.main` does, with everything that it prints in a file."""
+    handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = main.main(["cards_jax", *arguments])
+    sys.stdout.flush()
+    os._exit(code)
+
+
+class Runner:
+    """Starts the program with the tiny config in one workdir; all workdirs share their compiled programs."""
+
+    def __init__(self, workdir: Path, cache: Path, **changes):
+        workdir.mkdir(exist_ok=True)
+        cache.mkdir(exist_ok=True)
+        (workdir / "cache").symlink_to(cache)
+        self.workdir, self.out = workdir, workdir / "out.txt"
+        self.config = workdir / "config.py"
+        self.config.write_text(CONFIG)
+        self.c = tiny(workdir, **changes)
+        self.path = folder.path_of(self.c)
+        self.arguments = [f"--config={self.config}", f"--workdir={workdir}"]
+        for field, value in changes.items():
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            self.arguments.append(f"--config.{field.replace('__', '.')}={text}")
+
+    def start(self, *more: str):
+        """A process forked from a server that has imported everything already."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["cards_jax.experiment", "cards_jax.main"])
+        self.out.unlink(missing_ok=True)
+        process = context.Process(target=_main, args=([*self.arguments, *more], self.out))
+        process.start()
+        return process
+
+    def spawn(self, *more: str) -> subprocess.Popen:
+        """The command itself."""
+        command = [sys.executable, "-m", "cards_jax.main", *self.arguments, *more]
+        root = Path(main.__file__).parents[1]
+        fast = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu"}
+        self.out.unlink(missing_ok=True)
+        with self.out.open("wb") as out:
+            return subprocess.Popen(
+                command, cwd=root, env={**os.environ, **fast}, stdout=out, stderr=subprocess.STDOUT
+            )
+
+    def finish(self, *more: str) -> None:
+        """Run to the end, undisturbed."""
+        process = self.start(*more)
+        process.join(300)
+        assert process.exitcode == 0, self.said()
+
+    def said(self) -> str:
+        return self.out.read_text() if self.out.exists() else ""
+
+    def kill_when(self, condition: Callable[[], bool], delay: float = 0.0) -> int | None:
+        """Start, SIGKILL some time after a condition holds; the exit code, -9 unless the run was faster."""
+        process = self.start()
+        wait_until(lambda: condition() or process.exitcode is not None)
+        time.sleep(delay)
+        process.kill()
+        process.join()
+        return process.exitcode
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.001)
+
+
+def snapshot(path: Path) -> dict[str, int]:
+    """Size of every file."""
+    sizes = {}
+    for file in path.rglob("*"):
+        with contextlib.suppress(OSError):
+            sizes[str(file.relative_to(path))] = file.stat().st_size
+    return sizes
+
+
+def copied(workdir: Path, to: Path) -> Path:
+    """A copy of a workdir with its runs; the cache stays a link."""
+    return Path(shutil.copytree(workdir, to, symlinks=True))
+
+
+def same_arrays(a, b) -> bool:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)

@@ -1,0 +1,84 @@
+"""Every shipped config is valid, builds its network, says how it is started, and refuses misspelt fields."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from cards_jax import config, main, models
+from cards_jax.models import Spec
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = sorted(p.name for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
+VARIANTS = [f"{name}:conv{n}" for name in NAMES if "_conv" in name for n in (2, 4, 6, 8)]
+MILLIONS = {"conv2": 4_300_992, "conv4": 2_425_024, "conv6": 2_261_184, "conv8": 5_275_840}
+MILLIONS |= {"resnet18": 11_164_352}  # prunable weights of the originals' networks
+
+
+def loaded(name: str, *overrides: str) -> config.ConfigDict:
+    """The resolved config behind --config=configs/NAME."""
+    return main.parse(["cards_jax", f"--config=configs/{name}", *overrides])[1]
+
+
+def test_the_expected_configs_are_there():
+    methods = {f"{m}_{net}.py" for m in ("bp", "ep", "dense") for net in ("conv", "resnet18")}
+    assert set(NAMES) == methods | {"quickstart.py"}
+
+
+@pytest.mark.parametrize("name", NAMES + VARIANTS)
+def test_is_valid_and_builds_its_network(name):
+    c = loaded(name)
+    model, default = c.model.name, models.family(c.model.name).WIDTH
+    classes = {"digits": 10, "cifar10": 10}[c.data.name]
+    side = c.data.image_size or 32
+    spec = Spec(model, c.model.width or default, classes, (side, side, 3))
+    params, stats = models.shapes(spec)
+    image = jax.ShapeDtypeStruct((2, side, side, 3), "uint8")
+    logits, _ = jax.eval_shape(
+        lambda p, s, x: models.build(spec).apply(p, s, x, True), params, stats, image
+    )
+    assert logits.shape == (2, classes)
+    if spec.width == default and side == 32:
+        assert sum(x.size for x in jax.tree.leaves(params)) == MILLIONS[model]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_refuses_a_misspelt_field(name):
+    with pytest.raises(
+        config.ConfigError, match="'sparsty' is no field; the nearest is 'sparsity'"
+    ):
+        loaded(name, "--config.sparsty=0.5")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_a_short_difference_that_opens_with_its_command(name):
+    text = (ROOT / "configs" / name).read_text()
+    command = f"\n    python -m cards_jax.main --config=configs/{name}"
+    assert command in text.split('"""')[1]
+    body = text.split('"""')[2]
+    assert len(body.strip().splitlines()) <= 24
+    assert "/" not in body, "paths are given on the command line"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_argument_chooses_the_network_and_the_name(name):
+    c = loaded(name)
+    file, _, model = name.partition(":")
+    assert c.model.name == model
+    assert c.name == f"{file.split('_')[0]}_{model}"
+
+
+def test_published_recipes():
+    """The hyper-parameters of the public code that the configs name as their source."""
+    recipe = lambda c: (c.learning_rate, c.weight_decay, c.batch_size, c.epochs, c.schedule.per)  # noqa: E731
+    for method in ("bp", "ep", "dense"):
+        assert recipe(loaded(f"{method}_resnet18.py")) == ((0.1,), (5e-4,), 256, 100, "epoch")
+    for method in ("bp", "ep"):
+        assert recipe(loaded(f"{method}_conv.py")) == ((0.1,), (1e-4,), 128, 100, "epoch")
+    assert recipe(loaded("dense_conv.py")) == ((0.01,), (1e-4,), 128, 100, "epoch")
+
+
+def test_matching_configs_share_everything_but_the_method():
+    fields = [config.flat(loaded(f"{m}_resnet18.py")) for m in ("bp", "ep", "dense")]
+    differ = {k for k in fields[0] if len({str(f[k]) for f in fields}) > 1}
+    assert differ == {"name", "method", "sparsity"}
