@@ -271,7 +271,7 @@ def main() -> int:
         print(f"--save={args.save}: there is no folder {args.save.parent}", file=sys.stderr)
         return 2
     notes = describe("benchmarks.train")
-    say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+    say = lambda text: print(text, file=sys.stderr, flush=True)
     try:
         rates, failures = hold(contestants(args), args.rounds, args.seconds, say)
     except KeyboardInterrupt:

@@ -154,7 +154,7 @@ def _digest(value: Any) -> str:
 
 def shared_changes(c: ConfigDict) -> dict[str, Any]:
     """The non-default fields that all realizations of a run share and that make them what they are."""
-    hidden = lambda k: any(k == x or k.startswith(x + ".") for x in NOT_IDENTITY)  # noqa: E731
+    hidden = lambda k: any(k == x or k.startswith(x + ".") for x in NOT_IDENTITY)
     return {k: v for k, v in changes(c).items() if not hidden(k)}
 
 

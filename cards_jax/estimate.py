@@ -34,7 +34,7 @@ def realization_bytes(recipe: Recipe, phase: Phase, init: Callable | None) -> in
     labels = jax.ShapeDtypeStruct((part,), jnp.int32)
 
     def backward(card, keep, images, labels):
-        loss = lambda p: train.batch_loss(p, card, keep, phase.rules, whole, images, labels)[0]  # noqa: E731
+        loss = lambda p: train.batch_loss(p, card, keep, phase.rules, whole, images, labels)[0]
         return jax.vjp(loss, card.params)[1]
 
     saved = tree.nbytes(jax.eval_shape(backward, state.card, keep, images, labels))
@@ -92,7 +92,9 @@ def _multiply_adds(equation: Any) -> int:
     return 0
 
 
-def describe(c: ConfigDict, data: Data, recipe: Recipe, phases: list[Phase], init, count: int) -> str:
+def describe(
+    c: ConfigDict, data: Data, recipe: Recipe, phases: list[Phase], init, count: int
+) -> str:
     """The lines of `--dry_run` about size, memory and time."""
     params, _ = jax.eval_shape(recipe.model.init, jax.random.key(0))
     prunable = tree.only_prunable(params)

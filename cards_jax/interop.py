@@ -1,4 +1,4 @@
-"""PyTorch state_dicts of the original code and cards, as mappings of torch keys to numpy arrays; no torch, no pickle."""
+"""PyTorch state_dicts of the originals to and from cards: torch keys and numpy arrays, no torch, no pickle."""
 
 import re
 from collections.abc import Mapping
@@ -106,14 +106,16 @@ def import_state_dict(
         else:
             params[f"{path}/{LEAF[leaf]}"] = x
     _check((params, stats), models.shapes(spec))
-    tree = lambda flat: unflatten({k: jnp.asarray(v) for k, v in sorted(flat.items())})  # noqa: E731
+    tree = lambda flat: unflatten({k: jnp.asarray(v) for k, v in sorted(flat.items())})
     nothing = map_leaves(lambda _: None, tree(params))
     return Card(tree(params), nothing, nothing, tree(stats)), tree(scores)
 
 
 def _spec(arrays: Mapping[str, np.ndarray], name: str, **options: Any) -> Spec:
     module = models.family(name)
-    last = next(k for k in reversed(sorted(arrays)) if k.startswith(("fc.weight", "linear.4.weight")))
+    last = next(
+        k for k in reversed(sorted(arrays)) if k.startswith(("fc.weight", "linear.4.weight"))
+    )
     facts = {
         "width": module.WIDTH,
         "num_classes": arrays[last].shape[0],
@@ -132,13 +134,17 @@ def _check(found: tuple[dict, dict], wanted: tuple[Tree, Tree]) -> None:
                 raise ValueError(f"{path}: got shape {x.shape}, expected {want[path].shape}")
 
 
-def torch_layout(grads: Tree, keys: Mapping[str, tuple[int, ...]], spec: Spec) -> dict[str, np.ndarray]:
+def torch_layout(
+    grads: Tree, keys: Mapping[str, tuple[int, ...]], spec: Spec
+) -> dict[str, np.ndarray]:
     """{torch key: array} of a params-like tree, for torch keys and shapes such as a state_dict lists."""
     ours = flatten(grads)
     out = {}
     for key, shape in keys.items():
         path, leaf = path_of(key, spec)
-        name = "kernel" if leaf == "scores" or len(shape) > 1 else {"weight": "scale"}.get(leaf, leaf)
+        name = (
+            "kernel" if leaf == "scores" or len(shape) > 1 else {"weight": "scale"}.get(leaf, leaf)
+        )
         if f"{path}/{name}" in ours:
             x = np.asarray(ours[f"{path}/{name}"])
             out[key] = to_torch(x, tuple(shape), spec) if prunable(f"{path}/{name}") else x

@@ -215,9 +215,14 @@ def main(argv: list[str]) -> int:
         return code
 
     try:
-        return run(argv)
+        code = run(argv)
+        sys.stdout.flush()
+        return code
     except ConfigError as error:
         return end(MISUSED, one_line(error))
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (OSError, MemoryError) as error:
         return end(FAILED, one_line(error))
     except jax.errors.JaxRuntimeError as error:

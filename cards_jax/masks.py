@@ -26,7 +26,9 @@ def keep_counts(sizes: list[int], sparsity: float, scope: str) -> np.ndarray:
     return np.array([n - int(exact * n) for n in sizes], np.int32)
 
 
-def keep_largest(scores: Tree, keep: Array, ties: str = "index", formulation: str | None = None) -> Tree:
+def keep_largest(
+    scores: Tree, keep: Array, ties: str = "index", formulation: str | None = None
+) -> Tree:
     """Mask of the weights with the largest |score|: per layer where `keep` is (L,), over all layers where it is ().
 
     Args:
@@ -39,7 +41,9 @@ def keep_largest(scores: Tree, keep: Array, ties: str = "index", formulation: st
         masks = select.largest(leaves, keep, ties, formulation)
     else:
         # The originals rank by position within a layer: ties never lose a weight there.
-        masks = [select.largest([x], keep[i], "index", formulation)[0] for i, x in enumerate(leaves)]
+        masks = [
+            select.largest([x], keep[i], "index", formulation)[0] for i, x in enumerate(leaves)
+        ]
     return jax.tree.unflatten(treedef, masks)
 
 

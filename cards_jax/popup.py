@@ -82,7 +82,9 @@ class View:
     def _pop(self, card: Card, mask: Tree, keep: Array) -> Tree:
         leaves, treedef = jax.tree.flatten(mask)
         # Layerwise, `keep` says how many each layer keeps; else the gain has to count.
-        counts = jax.tree.unflatten(treedef, [keep[i] if keep.ndim else None for i in range(len(leaves))])
+        counts = jax.tree.unflatten(
+            treedef, [keep[i] if keep.ndim else None for i in range(len(leaves))]
+        )
         one = partial(_effective, binary=self.binary)
         return map_leaves(one, card.params, card.frozen, mask, counts)
 

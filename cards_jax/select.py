@@ -39,7 +39,9 @@ def _nth(counts: Array, n: Array) -> tuple[Array, Array]:
     upto = jnp.cumsum(jnp.sum(rows, axis=1, dtype=jnp.int32))
     row = jnp.sum(upto <= n, dtype=jnp.int32)
     before = jnp.where(row > 0, upto[jnp.maximum(row - 1, 0)], 0)
-    inside = before + jnp.cumsum(lax.dynamic_index_in_dim(rows, row, keepdims=False), dtype=jnp.int32)
+    inside = before + jnp.cumsum(
+        lax.dynamic_index_in_dim(rows, row, keepdims=False), dtype=jnp.int32
+    )
     column = jnp.sum(inside <= n, dtype=jnp.int32)
     return row * ROW + column, jnp.where(column > 0, inside[jnp.maximum(column - 1, 0)], before)
 
@@ -70,7 +72,7 @@ def _narrow(leaves: list[Array], rank: Array, low: Array, high: Array, bits: int
         )
         return low, high, hit, below, counts[digit]
 
-    unsure = lambda state: ~state[2] | (state[0] < state[1])  # noqa: E731
+    unsure = lambda state: ~state[2] | (state[0] < state[1])
     start = (low, high, False, jnp.int32(0), jnp.int32(0))
     value, _, _, below, equal = lax.while_loop(unsure, narrower, start)
     return value, below, equal
@@ -92,7 +94,7 @@ def _histogram_find(leaves: list[Array], rank: Array) -> Found:
 
 
 def _bisection_find(leaves: list[Array], rank: Array) -> Found:
-    count = lambda t: sum(jnp.sum(b < t, dtype=jnp.int32) for b in leaves)  # noqa: E731
+    count = lambda t: sum(jnp.sum(b < t, dtype=jnp.int32) for b in leaves)
 
     def body(i, t):
         candidate = t | (jnp.int32(1) << (30 - i))
@@ -133,9 +135,9 @@ def _largest(ties: str, formulation: str):
             return [b > jnp.where(k < total, t, -1) for b in bits]
         wanted = k - (total - below - equal)
         # Only where some of the equal values go does it matter which.
-        all_stay = lambda *_: [jnp.int32(b.size) for b in leaves]  # noqa: E731
+        all_stay = lambda *_: [jnp.int32(b.size) for b in leaves]
         lasts = lax.cond(wanted < equal, _last_equals, all_stay, leaves, t, wanted)
-        place = lambda b: lax.iota(jnp.int32, b.size).reshape(b.shape)  # noqa: E731
+        place = lambda b: lax.iota(jnp.int32, b.size).reshape(b.shape)
         return [
             (b > t) | ((b == t) & (place(b) <= last)) for b, last in zip(bits, lasts, strict=True)
         ]

@@ -151,9 +151,7 @@ def step(state: TrainState, rate, weight_decay, keep, at, images, labels, recipe
     """One SGD step on a batch of floats. A realization whose loss or gradient is not finite changes no more."""
     card = state.card
     grad = jax.value_and_grad(batch_loss, has_aux=True)
-    (loss, (stats, correct)), grads = grad(
-        card.params, card, keep, rules, recipe, images, labels
-    )
+    (loss, (stats, correct)), grads = grad(card.params, card, keep, rules, recipe, images, labels)
     if recipe.batch_axis:
         loss, grads = lax.pmean((loss, grads), recipe.batch_axis)
         correct = lax.psum(correct, recipe.batch_axis)
@@ -185,9 +183,7 @@ def chunk(state, scalars, keep_U, clock: Clock, bounds, images, labels, recipe, 
     first, last, anew = bounds
     size, part = recipe.batch_size, recipe.batch_size // recipe.split
     epoch = first // (images.shape[0] // size)
-    order = jax.random.permutation(
-        stream(scalars.seed, ORDER, clock.phase, epoch), images.shape[0]
-    )
+    order = jax.random.permutation(stream(scalars.seed, ORDER, clock.phase, epoch), images.shape[0])
     begin = lax.axis_index(recipe.batch_axis) * part if recipe.batch_axis else 0
     key = stream(scalars.seed, AUGMENT, clock.phase)
     state = dataclasses.replace(
@@ -198,7 +194,7 @@ def chunk(state, scalars, keep_U, clock: Clock, bounds, images, labels, recipe, 
         keep = keep_at(at, clock, keep_U)
         if rules.remask is not None:
             due = jnp.any(clock.updates_U == at)
-            remask = lambda card: card.replace(mask=rules.remask(card, keep))  # noqa: E731
+            remask = lambda card: card.replace(mask=rules.remask(card, keep))
             state = dataclasses.replace(
                 state, card=lax.cond(due, remask, lambda card: card, state.card)
             )
@@ -209,9 +205,7 @@ def chunk(state, scalars, keep_U, clock: Clock, bounds, images, labels, recipe, 
         batch = augmented(images[rows], keys, recipe)
         wanted = jnp.tile(labels[rows], batch.shape[0] // part)
         rate = scalars.learning_rate * clock.rate_T[at]
-        return step(
-            state, rate, scalars.weight_decay, keep, at, batch, wanted, recipe, rules
-        )
+        return step(state, rate, scalars.weight_decay, keep, at, batch, wanted, recipe, rules)
 
     state = lax.fori_loop(first, last, body, state)
     return state, report(state)
@@ -238,7 +232,7 @@ def evaluate_weights(weights, stats, images, labels, measure, recipe):
         return measure(predict, images, labels)
     rows = images.shape[0] // recipe.split
     mine = lax.axis_index(recipe.batch_axis) * rows
-    part = lambda x: lax.dynamic_slice_in_dim(x, mine, rows)  # noqa: E731
+    part = lambda x: lax.dynamic_slice_in_dim(x, mine, rows)
     return lax.psum(measure(predict, part(images), part(labels)), recipe.batch_axis)
 
 

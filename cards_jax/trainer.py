@@ -112,7 +112,7 @@ class Trainer:
     def group(self, points: list[Point]) -> Group:
         """Put the points on the devices, padded by repeating the last one."""
         padded = self.layout.pad(points)
-        column = lambda name: np.float32([getattr(p, name) for p in padded])  # noqa: E731
+        column = lambda name: np.float32([getattr(p, name) for p in padded])
         scalars = Scalars(
             seed=np.uint32([p.seed for p in padded]),
             learning_rate=column("learning_rate"),
@@ -162,7 +162,7 @@ class Trainer:
         """What `deal` gives, as shapes with shardings, to restore into."""
         init = partial(self.method.init, self._c) if hasattr(self.method, "init") else None
         f = self.layout.map(partial(train.deal, recipe=self.recipe, init=init), (True,))
-        place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.layout.sharded)  # noqa: E731
+        place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.layout.sharded)
         return jax.tree.map(place, jax.eval_shape(f, group.scalars))
 
     def enter(self, state: TrainState, group: Group, index: int) -> TrainState:

@@ -20,7 +20,11 @@ def unroll(piece: Callable, images_first: bool = False) -> Callable:
         if images_first and not batched[1]:
             merged = wrapped(a.reshape(-1, *a.shape[2:]), b)
             return merged.reshape(size, -1, *merged.shape[1:]), True
-        pick = lambda i: jax.tree.map(lambda x, is_batched: x[i] if is_batched else x, (a, b), tuple(batched))  # noqa: E731
+
+        def pick(i):
+            take = lambda x, is_batched: x[i] if is_batched else x
+            return jax.tree.map(take, (a, b), tuple(batched))
+
         parts = [wrapped(*pick(i)) for i in range(size)]
         stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *parts)
         return stacked, jax.tree.map(lambda _: True, stacked)

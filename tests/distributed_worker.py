@@ -12,6 +12,7 @@ if count > 1:
     jax.distributed.initialize(f"localhost:{port}", count, number)
 
 import small  # noqa: E402
+
 from cards_jax import config, realizations  # noqa: E402
 from cards_jax.trainer import Trainer  # noqa: E402
 
@@ -25,6 +26,9 @@ state = trainer.enter(trainer.deal(group), group, 0)
 state, _ = trainer.chunk(state, group, 0, 0, 6, True)
 test = realizations.fetch(trainer.evaluate(state, group, 0, 6))
 params = realizations.fetch(state.card.params)
-sums = {k: float(abs(v).sum()) for k, v in {"conv1": params["conv1"]["kernel"], "linear3": params["linear3"]["kernel"]}.items()}
+sums = {
+    k: float(abs(v).sum())
+    for k, v in {"conv1": params["conv1"]["kernel"], "linear3": params["linear3"]["kernel"]}.items()
+}
 digest = hashlib.sha256(b"".join(x.tobytes() for x in jax.tree.leaves(params))).hexdigest()
 print(json.dumps({"hash": digest, "correct": test["correct"].tolist(), "sums": sums}))

@@ -27,7 +27,7 @@ from cards_jax.config import defaults
 
 def get_config():
     c = defaults()
-    c.name, c.model.name, c.model.width = "tiny", "conv2", 2
+    c.name, c.model.name, c.model.width = "tiny", "conv2", 4
     c.seeds, c.epochs, c.batch_size = (0, 1), 3, 128
     c.augment, c.data.image_size, c.evaluate.batch_size = "plain", 8, 360
     c.compute.devices, c.checkpoint.every_minutes = 1, 0.0

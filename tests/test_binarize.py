@@ -41,6 +41,6 @@ def test_random_layer_has_three_distinct_values():
 
 def test_an_emptied_layer_is_zero_with_finite_gradients():
     empty = jnp.zeros(4, bool)
-    f = lambda s: jnp.sum(binarize.popup(s, W, empty, True))  # noqa: E731
+    f = lambda s: jnp.sum(binarize.popup(s, W, empty, True))
     value, grads = jax.value_and_grad(f)(S)
     assert value == 0 and bool(jnp.isfinite(grads).all())

@@ -70,7 +70,7 @@ def test_the_argument_chooses_the_network_and_the_name(name):
 
 def test_published_recipes():
     """The hyper-parameters of the public code that the configs name as their source."""
-    recipe = lambda c: (c.learning_rate, c.weight_decay, c.batch_size, c.epochs, c.schedule.per)  # noqa: E731
+    recipe = lambda c: (c.learning_rate, c.weight_decay, c.batch_size, c.epochs, c.schedule.per)
     for method in ("bp", "ep", "dense"):
         assert recipe(loaded(f"{method}_resnet18.py")) == ((0.1,), (5e-4,), 256, 100, "epoch")
     for method in ("bp", "ep"):

@@ -64,7 +64,7 @@ def test_vmap_over_realizations_equals_a_loop(formulation, stride):
 def test_nested_vmap_of_views_within_realizations(formulation):
     x, kernel = arrays(3, lead=(2,))
     views = np.stack([x, x + 1], axis=1)  # (R, V, B, H, W, C)
-    f = lambda x, k: convolve(x, k, 1, formulation)  # noqa: E731
+    f = lambda x, k: convolve(x, k, 1, formulation)
     out = jax.jit(jax.vmap(jax.vmap(f, in_axes=(0, None))))(views, kernel)
     np.testing.assert_allclose(out[1, 1], f(views[1, 1], kernel[1]), atol=1e-5)
 
@@ -79,10 +79,10 @@ def loop_of_steps(formulation, nested):
 
     if nested:
         one = loss
-        loss = lambda k, x: jnp.sum(jax.vmap(one, in_axes=(None, 0))(k, jnp.stack([x, -x])))  # noqa: E731
+        loss = lambda k, x: jnp.sum(jax.vmap(one, in_axes=(None, 0))(k, jnp.stack([x, -x])))
 
     def train(kernels, x):
-        step = lambda i, k: jax.tree.map(lambda a, g: a - 0.1 * g, k, jax.grad(loss)(k, x))  # noqa: E731
+        step = lambda i, k: jax.tree.map(lambda a, g: a - 0.1 * g, k, jax.grad(loss)(k, x))
         return lax.fori_loop(0, 3, step, kernels)
 
     kernels = [jnp.ones((2, 3, 3, 4, 4)), jnp.ones((2, 3, 3, 4, 4))]

@@ -59,9 +59,11 @@ def test_no_cycles_within_a_rank():
         for name in imported(path):
             if name.startswith("cards_jax.") and name.split(".")[1] in RANK:
                 edges.setdefault(part(path), set()).add(name.split(".")[1])
+
     def reaches(start, goal, seen):
         following = edges.get(start, set()) - {start} - seen
         return goal in following or any(reaches(n, goal, seen | following) for n in following)
+
     assert not [name for name in edges if reaches(name, name, set())]
 
 

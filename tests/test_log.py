@@ -478,16 +478,20 @@ def _drain(descriptor: int) -> str:
 # --- TensorBoard
 
 
-def _scalars(path: Path) -> list[tuple[str, int, float]]:
+def tensorboard_events(path: Path) -> list:
     """Reads an event file: records of length, checksum, protocol buffer, checksum."""
     event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
     data, found = path.read_bytes(), []
     while data:
         (length,) = struct.unpack("<Q", data[:8])
-        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        found.append(event_pb2.Event.FromString(data[12 : 12 + length]))
         data = data[12 + length + 4 :]
-        found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
     return found
+
+
+def _scalars(path: Path) -> list[tuple[str, int, float]]:
+    events = tensorboard_events(path)
+    return [(v.tag, event.step, v.simple_value) for event in events for v in event.summary.value]
 
 
 def test_tensorboard_files_hold_the_scalars(tmp_path):

@@ -56,4 +56,4 @@ def test_eager_jit_and_vmap_agree():
     many = jax.jit(jax.vmap(masks.keep_largest, in_axes=(None, 0)))(tree, keep)
     for i in range(3):
         one = masks.keep_largest(tree, keep[i])
-        assert jax.tree.all(jax.tree.map(lambda m, x: bool((m[i] == x).all()), many, one))
+        assert jax.tree.all(jax.tree.map(lambda m, x, i=i: bool((m[i] == x).all()), many, one))

@@ -39,7 +39,9 @@ def test_init_and_apply(name):
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((5, 16, 16, 3), jnp.uint8)
     for train in (False, True):
-        logits, changed = jax.eval_shape(lambda p, s, x, t=train: model.apply(p, s, x, t), params, stats, images)
+        logits, changed = jax.eval_shape(
+            lambda p, s, x, t=train: model.apply(p, s, x, t), params, stats, images
+        )
         assert logits.shape == (5, 7) and logits.dtype == jnp.float32
         assert jax.tree.map(jnp.shape, changed) == jax.tree.map(jnp.shape, stats)
 
@@ -90,7 +92,9 @@ def test_batch_norm_survives_a_large_mean():
     norm = BatchNorm(affine=False)
     out, changed = norm.apply(norm.init(jax.random.key(0), x, False), x, True, mutable=["stats"])
     np.testing.assert_allclose(out, (x - x.mean((0, 1, 2))) / x.std((0, 1, 2)), atol=2e-3)
-    np.testing.assert_allclose(changed["stats"]["var"], 0.9 + 0.1 * x.var((0, 1, 2), ddof=1), rtol=1e-3)
+    np.testing.assert_allclose(
+        changed["stats"]["var"], 0.9 + 0.1 * x.var((0, 1, 2), ddof=1), rtol=1e-3
+    )
 
 
 def test_max_pool():

@@ -88,7 +88,7 @@ def test_biprop(fixtures_dir, name, model):
         counts[f"{path}/kernel"] = jnp.int32(theirs["den"])  # the original's, often one too few
 
     def loss(scores, weights, stats, mask, counts):
-        pop = lambda s, w, m, n: binarize.popup(s, w, m, True, n)  # noqa: E731
+        pop = lambda s, w, m, n: binarize.popup(s, w, m, True, n)
         effective = map_leaves(pop, scores, weights, mask, counts)
         logits, _ = models.build(spec).apply(effective, stats, recipe.images(), False)
         return jnp.mean(cross_entropy(logits, recipe.LABELS)), logits

@@ -27,7 +27,9 @@ def largest(request):
     return jax.jit(lambda xs, k: select.largest(xs, k, formulation=request.param))
 
 
-floats = hnp.arrays(np.float32, 60, elements=st.floats(-3, 3, width=32) | st.sampled_from([0.0, 1, -1]))
+floats = hnp.arrays(
+    np.float32, 60, elements=st.floats(-3, 3, width=32) | st.sampled_from([0.0, 1, -1])
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -80,7 +82,7 @@ def test_strict_ties_are_dropped():
 def test_vmap_equals_a_loop(formulation):
     x = np.random.default_rng(1).standard_normal((3, 5000)).astype(np.float32)
     k = jnp.array([1, 2500, 4999])
-    one = lambda x, k: select.largest([x], k, formulation=formulation)[0]  # noqa: E731
+    one = lambda x, k: select.largest([x], k, formulation=formulation)[0]
     masks = jax.jit(jax.vmap(one))(x, k)
     for i in range(3):
         np.testing.assert_array_equal(masks[i], by_sorting(x[i], int(k[i])))

@@ -15,7 +15,12 @@ METHODS = {
     "dense": {"method": "dense", "sparsity": (0.0,)},
     "ep": {"method": "ep", "sparsity": (0.5, 0.8)},
     "bp": {"method": "bp", "sparsity": (0.5, 0.8)},
-    "bp global": {"method": "bp", "scope": "global", "sparsity": (0.5, 0.8), "popup__progressive_epochs": 2},
+    "bp global": {
+        "method": "bp",
+        "scope": "global",
+        "sparsity": (0.5, 0.8),
+        "popup__progressive_epochs": 2,
+    },
 }
 STEPS = 3
 
@@ -51,7 +56,7 @@ def test_each_realization_trains_as_it_would_alone(method):
     many, cards = steps(c)
     for i in (0, len(points) - 1):
         alone, card = steps(c, points=[points[i]])
-        take = lambda tree, j: jax.tree.map(lambda x: x[j], tree)  # noqa: E731
+        take = lambda tree, j: jax.tree.map(lambda x: x[j], tree)
         assert relative_difference(take(many.card.params, i), take(alone.card.params, 0)) < 1e-5
         assert mask_difference(take(cards, i), take(card, 0)) <= 1e-5
 
@@ -168,7 +173,9 @@ def test_contract_of_a_method(method):
         state, _ = t.chunk(state, group, 0, first, min(first + 6, last), True)
     cards, kept = t.finish(state, group, 0), None
     kept, cards = fetch(t.kept(cards)), fetch(cards)
-    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(fetch(state.card.frozen)), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(before), jax.tree.leaves(fetch(state.card.frozen)), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
     for i, point in enumerate(group.points):
         total = sum(t.sizes)

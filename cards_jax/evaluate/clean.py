@@ -27,7 +27,7 @@ def measure(
     """Sums over images (N, H, W, C): `loss` float32, `correct` and `count` int32. batch_size divides N."""
 
     def body(i, sums):
-        rows = lambda x: lax.dynamic_slice_in_dim(x, i * batch_size, batch_size)  # noqa: E731
+        rows = lambda x: lax.dynamic_slice_in_dim(x, i * batch_size, batch_size)
         logits, wanted = predict(rows(images)), rows(labels)
         real = wanted != PAD
         loss = cross_entropy(logits, jnp.maximum(wanted, 0))

@@ -32,7 +32,9 @@ def check(c: ConfigDict) -> None:
         one_of(c, "popup.weight_scale", popup.WEIGHT_SCALES)
     one_of(c, "popup.ties", ("index", "strict"))
     if weight_scale(c) == "legacy" and 0 in c.sparsity:
-        raise ConfigError("popup.weight_scale='legacy': infinite at sparsity 0; allowed: none, inv_keep")
+        raise ConfigError(
+            "popup.weight_scale='legacy': infinite at sparsity 0; allowed: none, inv_keep"
+        )
     if c.scope == "global" and not 0 <= c.popup.progressive_epochs < c.epochs:
         raise ConfigError(
             f"popup.progressive_epochs={c.popup.progressive_epochs}: allowed with epochs={c.epochs} and "

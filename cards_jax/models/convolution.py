@@ -22,7 +22,9 @@ from cards_jax.unroll import unroll
 
 FORMULATIONS = ("native", "unrolled", "canonical", "patches")
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-CHUNK_FLOATS = 2**18  # activations in one convolution of the kernel's gradient: more leave a core's cache
+CHUNK_FLOATS = (
+    2**18
+)  # activations in one convolution of the kernel's gradient: more leave a core's cache
 UNROLLED_CHUNKS = 16  # more are looped over, to keep programs small
 
 
@@ -117,8 +119,8 @@ def _kernel_gradient(x, g, k):
         return lax.optimization_barrier(product).transpose(1, 2, 0, 3)
 
     batch, chunk = x.shape[0], _chunk(x.shape, g.shape)
-    cut = lambda z, i: lax.dynamic_slice_in_dim(z, i * chunk, chunk)  # noqa: E731
-    add = lambda i, total: total + once(cut(x, i), cut(g, i))  # noqa: E731
+    cut = lambda z, i: lax.dynamic_slice_in_dim(z, i * chunk, chunk)
+    add = lambda i, total: total + once(cut(x, i), cut(g, i))
     first = once(x[:chunk], g[:chunk])
     count = batch // chunk
     return lax.fori_loop(1, count, add, first, unroll=min(count, UNROLLED_CHUNKS))
