@@ -57,14 +57,16 @@ def _dense_results(c: ConfigDict) -> list[dict[str, Any]]:
 
 
 def check_devices(c: ConfigDict) -> None:
-    """Raise ConfigError, before anything is written, where devices and config do not fit.
-
-    A RuntimeError is JAX's, for platforms that are not there.
-    """
+    """Raise ConfigError, before anything is written, where devices and config do not fit."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):  # of names that JAX does not know, of absent devices
+        platforms = jax.config.jax_platforms
+        raise ConfigError(f"JAX_PLATFORMS={platforms!r}: JAX finds no such device") from None
     count, compute = len(config.points(c)), c.compute
     try:
         realizations.layout(count, compute.batch_split, c.batch_size, compute.devices)
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         raise ConfigError(str(error)) from None
 
 

@@ -56,7 +56,8 @@ class MetricsLog:
         if active:
             Path(folder).mkdir(parents=True, exist_ok=True)
             for path in self._paths.values():
-                path.touch()
+                if not path.exists():
+                    path.touch()
                 _cut_torn_line(path)
             self._check_header()
             self._lengths = self._sizes()

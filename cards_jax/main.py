@@ -68,26 +68,27 @@ def load_config(argument: str) -> ConfigDict:
         raise ConfigError(f"config={argument!r}: {type(error).__name__}: {error}") from None
 
 
-OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
+def overridden(argument: str) -> str | None:
+    """The field that an argument --config.FIELD=VALUE sets, None for another argument."""
+    found = re.fullmatch(r"--?(?:no)?config\.([^=]*)(?:=.*)?", argument, re.DOTALL)
+    return found and found[1]
 
 
 def take_nones(c: ConfigDict | None, argv: list[str]) -> list[str]:
     """Check the names of overrides; `--config.FIELD=None` is done here, as flags have no word for it."""
-    rest = []
-    for argument in argv:
-        override = OVERRIDE.fullmatch(argument)
-        rest.append(argument)
-        if not override:
+    rest, todo = [], list(argv)
+    while todo and todo[0] != "--":
+        rest.append(todo.pop(0))
+        field = overridden(rest[-1])
+        if field is None:
             continue
-        field, value = override.groups()
         if c is None:
             raise ConfigError(f"{field}: needs --config=FILE; allowed with --resume is no field")
         config.check_name(field)
-        if value == "None" and config.optional(field):
+        if rest[-1].endswith("=None") and config.optional(field):
             config.assign(c, field, None)
-            same = [OVERRIDE.fullmatch(a) for a in rest]
-            rest = [a for a, o in zip(rest, same, strict=True) if not o or o[1] != field]
-    return rest
+            rest = [a for a in rest if overridden(a) != field]
+    return rest + todo
 
 
 def define_flags(values: flags.FlagValues, c: ConfigDict | None, argv: list[str]) -> None:

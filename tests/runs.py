@@ -30,7 +30,7 @@ def get_config():
     c.name, c.model.name, c.model.width = "tiny", "conv2", 4
     c.seeds, c.epochs, c.batch_size = (0, 1), 3, 128
     c.augment, c.data.image_size, c.evaluate.batch_size = "plain", 8, 360
-    c.compute.devices, c.checkpoint.every_minutes = 1, 0.0
+    c.compute.devices, c.compute.group_size, c.checkpoint.every_minutes = 1, 2, 0.0
     return c
 '''
 STEPS = 33  # of a realization in that config: 3 epochs of 11

@@ -34,13 +34,19 @@ def train(processes: int, split: int) -> list[dict]:
     ]
     out = []
     for worker in workers:
-        stdout, stderr = worker.communicate(timeout=300)
+        stdout, stderr = worker.communicate(timeout=600)
         assert worker.returncode == 0, stderr[-3000:]
         out.append(json.loads(stdout.splitlines()[-1]))
     return out
 
 
-@pytest.mark.parametrize("split", [1, 4], ids=["realizations", "split batches"])
+@pytest.mark.parametrize(
+    "split",
+    [
+        pytest.param(1, id="realizations"),
+        pytest.param(4, id="split batches", marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_equal_one(split):
     (one,) = train(1, split)
     first, second = train(2, split)

@@ -212,6 +212,7 @@ def test_a_refused_argument(cards, argument, message):
     ("arguments", "message"),
     [
         ((QUICK, "--", "--config.epochs=3"), "argument '--config.epochs=3': allowed are flags"),
+        ((QUICK, "--", "--config.baseline=None"), "argument '--config.baseline=None'"),
         ((QUICK, "--config.compute.deterministic", "True"), "argument 'True'"),
         ((QUICK, "--config.epochs", "x"), "epochs='x': must be a whole number"),
         ((QUICK, "--workdir", "--dry_run"), "workdir='--dry_run': must name a folder"),
@@ -331,7 +332,7 @@ ARGUMENT = st.one_of(
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(ARGUMENT, max_size=4))
 def test_any_command_line_is_taken_or_refused_in_words(arguments):
@@ -473,6 +474,7 @@ def test_a_dense_folder_as_baseline(cards):
     dense = ("--config.method=dense", "--config.sparsity=0", "--config.name=dense")
     assert cards(*TINY, *dense)[0] == 0
     (folder,) = Path("runs").glob("dense-*")
+    assert cards(f"--resume={folder}")[0] == 0
     tiny = (*TINY, "--config.sparsity=0.5", f"--config.baseline={folder}")
     code, _, err = cards(*tiny)
     assert code == 0, err
@@ -497,6 +499,34 @@ def test_a_process_ends_with_one_line_and_code_2(arguments):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("cards_jax: ") and done.stderr.count("\n") == 1
     assert not tree()
+
+
+@pytest.mark.parametrize("platform", ["cuda", "nothing"])
+def test_a_platform_that_is_not_there(platform):
+    if platform == "cuda" and jax.default_backend() == "gpu":
+        pytest.skip("there is one")
+    done = spawn(QUICK, JAX_PLATFORMS=platform)
+    line = f"cards_jax: JAX_PLATFORMS={platform!r}: JAX finds no such device\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+    assert not tree()
+
+
+def test_a_reader_that_goes_away():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "cards_jax.main", QUICK, "--print_config"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=300)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_out_of_memory_is_one_line(cards, monkeypatch):
+    monkeypatch.setattr(main, "run", lambda argv: jax.numpy.zeros((10**7, 10**7)))
+    code, out, err = cards()
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(
+        "cards_jax: the device is out of memory; try a smaller compute.group_size"
+    )
 
 
 def test_the_console_command():
