@@ -4,7 +4,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 
@@ -35,18 +34,12 @@ def popup(scores: Array, weights: Array, mask: Array, binary: bool, count: Array
 
 
 def _forward(scores, weights, mask, binary, count=None):
-    return popup(scores, weights, mask, binary, count), (scores, weights, mask, count)
+    return popup(scores, weights, mask, binary, count), (scores, weights)
 
 
 def _backward(binary, saved, g):
-    scores, weights, mask, count = saved
-    none = None if count is None else np.zeros(jnp.shape(count), jax.dtypes.float0)
-    return (
-        g * weights * jnp.sign(scores),
-        jnp.zeros_like(weights),
-        np.zeros(mask.shape, jax.dtypes.float0),
-        none,
-    )
+    scores, weights = saved
+    return g * weights * jnp.sign(scores), None, None, None
 
 
 popup.defvjp(_forward, _backward)

@@ -72,7 +72,9 @@ class Layout:
         local = jax.shard_map(
             many, mesh=self.mesh, in_specs=specs, out_specs=P(REALIZATION), check_vma=False
         )
-        return jax.jit(local, donate_argnums=donate)
+        # Said, because XLA names the sharding of its outputs anew where an axis has one device: a state that comes from
+        # a checkpoint would be compiled for a second time.
+        return jax.jit(local, donate_argnums=donate, out_shardings=self.sharded)
 
 
 def _place(x: np.ndarray, sharding: NamedSharding) -> jax.Array:

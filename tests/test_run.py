@@ -165,7 +165,7 @@ def _flip_a_bit(path):
 
 
 def _put_another_there(path):
-    shutil.copy(card_files(path.parent)[-1], path)
+    shutil.copy(sorted(path.parent.iterdir())[-1], path)
 
 
 def test_lost_cards_are_made_again_from_their_checkpoint(copy):
