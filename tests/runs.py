@@ -201,11 +201,11 @@ class Runner:
     def said(self) -> str:
         return self.out.read_text() if self.out.exists() else ""
 
-    def kill_when(self, condition: Callable[[], bool], delay: float = 0.0) -> int | None:
+    def kill_when(self, condition: Callable[[], bool], delay: float = 0.0) -> int:
         """Start, SIGKILL some time after a condition holds; the exit code, -9 unless the run was faster."""
         process = self.start()
         wait_until(lambda: condition() or process.exitcode is not None)
-        time.sleep(delay)
+        process.join(delay)
         process.kill()
         process.join()
         return process.exitcode
