@@ -5,19 +5,16 @@ differ in nothing but their seed. Accuracies and sparsities are fractions in dic
 and percent where people read them.
 """
 
+import contextlib
 import io
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 from scipy.special import stdtrit
 
 from cards_jax.log import csv_text, plain
@@ -346,8 +343,7 @@ def plot_curves(folder: str | Path, metrics_rows: Sequence[Row]) -> list[Path]:
     points = sorted(groups, key=_order)
     labels = [_label(rows, groups[point][0], SWEEP) for point in points]
     curves = list(zip(labels, map(groups.get, points), _curve_styles(points), strict=True))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.2 * len(splits) + 1, 4.8), dpi=200, layout="constrained")
+    with _figure(3.2 * len(splits) + 1, 4.8) as figure:
         axes = figure.subplots(2, len(splits), sharex=True, sharey="row", squeeze=False)
         for column, split in enumerate(splits):
             _draw_curves(axes[0, column], curves, split, "accuracy", 100)
@@ -375,8 +371,7 @@ def plot_sparsity(
     dense_rows = [row for row in baseline_rows if row["n"]]
     if not rows or not (dense_rows or _varies(rows, "sparsity")):
         return []
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.8, 3.2), dpi=200, layout="constrained")
+    with _figure(4.8, 3.2) as figure:
         axes = figure.subplots()
         _draw_series(axes, rows)
         for row in dense_rows:
@@ -387,6 +382,16 @@ def plot_sparsity(
             figure.legend(loc="outside upper left", ncols=3)
         _note(figure, [row["n"] for row in rows])
         return _save(figure, Path(folder) / "plots" / "sparsity")
+
+
+@contextlib.contextmanager
+def _figure(width: float, height: float) -> Iterator[Any]:
+    """A figure of so many inches, in our style until the block ends."""
+    import matplotlib  # not before: it writes a cache of fonts, and a dry run writes nothing
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        yield Figure(figsize=(width, height), dpi=200, layout="constrained")
 
 
 def _sound(row: Row) -> bool:
@@ -411,7 +416,7 @@ def _label(rows: Sequence[Row], row: Row, keys: Sequence[str]) -> str:
     return ", ".join(parts)
 
 
-def _note(figure: Figure, counts: Sequence[int]) -> None:
+def _note(figure: Any, counts: Sequence[int]) -> None:
     """Says what lines, bands and bars mean, below everything else."""
     fewest, most = min(counts), max(counts)
     if most > 1:
@@ -424,6 +429,8 @@ def _colours(count: int) -> list[Any]:
     """Colours that colour-blind readers can tell apart; a scale where there are many."""
     if count <= len(COLOURS):
         return list(COLOURS[:count])
+    import matplotlib
+
     return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, count)))
 
 
@@ -468,6 +475,8 @@ def _scale_accuracy(row: Sequence[Any]) -> None:
 
 def _scale_loss(row: Sequence[Any]) -> None:
     """A logarithmic axis with plain numbers, where every loss is positive."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     lowest = min((axes.dataLim.y0 for axes in row if axes.get_lines()), default=0)
     if lowest > 0:
         row[0].set_yscale("log")
@@ -476,7 +485,7 @@ def _scale_loss(row: Sequence[Any]) -> None:
         row[0].yaxis.set_minor_locator(NullLocator())
 
 
-def _label_curves(figure: Figure, column: Sequence[Any]) -> None:
+def _label_curves(figure: Any, column: Sequence[Any]) -> None:
     """Names the curves at their right ends where they are few, else in a legend outside."""
     handles, labels = column[0].get_legend_handles_labels()
     if len(labels) > DIRECT_LABELS:
@@ -574,8 +583,10 @@ def _draw_dense(axes: Any, row: Row, label: str) -> None:
     )
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
+def _save(figure: Any, stem: Path) -> list[Path]:
     """Writes the figure as .png and .svg without dates or versions: same rows, same bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out now, once for both files

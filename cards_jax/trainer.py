@@ -31,7 +31,7 @@ def spec_of(c: ConfigDict, data: Data) -> Spec:
     bias = affine if c.model.bias is None else c.model.bias
     return Spec(
         name=c.model.name,
-        width=c.model.width or family.WIDTH,
+        width=c.model.width or models.width(c.model.name),
         num_classes=c.model.num_classes or len(data.classes),
         image_HWC=data.train_images.shape[1:],
         affine=affine,

@@ -26,9 +26,9 @@ def init(c: ConfigDict, card: Card, key: Array, density: Array, default: str = W
 
 def check(c: ConfigDict) -> None:
     """Raise ConfigError for popup fields out of range."""
-    if c.popup.weight_init:
+    if c.popup.weight_init is not None:
         one_of(c, "popup.weight_init", popup.WEIGHT_INITS)
-    if c.popup.weight_scale:
+    if c.popup.weight_scale is not None:
         one_of(c, "popup.weight_scale", popup.WEIGHT_SCALES)
     one_of(c, "popup.ties", ("index", "strict"))
     if weight_scale(c) == "legacy" and 0 in c.sparsity:

@@ -1,7 +1,15 @@
 """Networks by name, as a plain pair of init and apply. Nothing outside this folder knows Flax.
 
-A new architecture is one new file with VARIANTS (its names), WIDTH (its default width), NORMALISED (whether it has
-BatchNorm), `make` and `smallest_side`.
+A new architecture is one new file, a family, with
+
+VARIANTS       its names;
+WIDTH          its default width: channels of the first stage; WIDTHS ({name: width}) where a name's own is another;
+NORMALISED     whether it has BatchNorm;
+make           (spec, formulation, batch_axis) -> the network;
+smallest_side  (name) -> the smallest image that it takes;
+flattened      (spec) -> (side, channels) of the map that its first linear layer reads, where that reads one;
+TORCH          {dialect: (our module path, spec) -> the module's name there}: the PyTorch originals, the default first;
+               TORCH_LINEAR_4D names the dialects that store linear weights as 1x1 convolutions.
 """
 
 import dataclasses
@@ -25,9 +33,9 @@ from cards_jax.tree import Tree
 class Spec:
     """What a network is: everything that its shapes and its arithmetic depend on.
 
-    name, width: architecture and channels of its first stage.
+    name, width: architecture and channels of its first stage (`models.width(name)` is the original's).
     image_HWC: shape of one image.
-    affine, bias: learnable BatchNorm scale and bias; bias of the last layer.
+    affine, bias: learnable BatchNorm scale and bias (and, in VGGs, biases under it); bias of the last layer.
     gamma: initial BatchNorm scale, "ones" or "uniform" on [0, 1).
     mean, std: per-channel constants that normalise images in [0, 1].
     """
@@ -72,6 +80,12 @@ def family(name: str) -> ModuleType:
         raise ValueError(
             f"no architecture {name!r}: nearest is {near[0]!r}, allowed are {', '.join(families())}"
         ) from None
+
+
+def width(name: str) -> int:
+    """The default width of an architecture."""
+    module = family(name)
+    return getattr(module, "WIDTHS", {}).get(name, module.WIDTH)
 
 
 @cache

@@ -1,5 +1,7 @@
 """Conv2, Conv4, Conv6, Conv8: the VGG-like networks of the lottery-ticket papers, without BatchNorm or biases."""
 
+import re
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -49,3 +51,15 @@ def flattened(spec) -> tuple[int, int]:
     """(side, channels) of the map that the first linear layer reads."""
     pairs = VARIANTS[spec.name]
     return spec.image_HWC[0] >> pairs, spec.width << (pairs - 1)
+
+
+def _biprop(path: str, spec) -> str:
+    """`convs.{0,2,5,7,...}` are convolutions (ReLUs and max-pools take numbers too), `linear.{0,2,4}` the head."""
+    del spec
+    kind, number = re.fullmatch(r"(conv|linear)(\d+)", path).groups()
+    pair, second = divmod(int(number) - 1, 2)
+    return f"convs.{5 * pair + 2 * second}" if kind == "conv" else f"linear.{2 * int(number) - 2}"
+
+
+TORCH = {"biprop": _biprop}
+TORCH_LINEAR_4D = frozenset({"biprop"})

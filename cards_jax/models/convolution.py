@@ -34,22 +34,31 @@ def default_formulation() -> str:
 
 
 def convolve(
-    x_BHWC: Array, kernel_HWIO: Array, stride: int = 1, formulation: str | None = None
+    x_BHWC: Array,
+    kernel_HWIO: Array,
+    stride: int = 1,
+    formulation: str | None = None,
+    groups: int = 1,
 ) -> Array:
     """Square convolution, padded by half the kernel on every side (also at stride 2, as in PyTorch).
 
     Args:
       x_BHWC: images or activations.
-      kernel_HWIO: (k, k, C, D) with odd k, of the same dtype.
+      kernel_HWIO: (k, k, C / groups, D) with odd k, of the same dtype.
       stride: 1 or more, in both directions.
       formulation: one of FORMULATIONS, or None for the backend's default.
+      groups: each of so many equal parts of the output channels reads its own part of the input's.
 
     Returns:
       (B, ceil(H / stride), ceil(W / stride), D).
     """
     formulation = formulation or default_formulation()
     if formulation == "native":
-        return _native(x_BHWC, kernel_HWIO, stride)
+        return _native(x_BHWC, kernel_HWIO, stride, groups)
+    if groups > 1:  # XLA's grouped convolutions are slow in loops, and so are their gradients
+        split = (jnp.split(z, groups, axis=-1) for z in (x_BHWC, kernel_HWIO))
+        parts = [convolve(x, kernel, stride, formulation) for x, kernel in zip(*split, strict=True)]
+        return jnp.concatenate(parts, axis=-1)
     k, _, _, features = kernel_HWIO.shape
     if formulation == "unrolled":
         return _unrolled(k, stride, *x_BHWC.shape[1:3])(x_BHWC, kernel_HWIO)
@@ -74,10 +83,15 @@ def patches(x_BHWC: Array, k: int, stride: int) -> Array:
     return jnp.concatenate(shifted, axis=-1)
 
 
-def _native(x, kernel, stride):
+def _native(x, kernel, stride, groups=1):
     pad = kernel.shape[0] // 2
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=LAYOUT
+        x,
+        kernel,
+        (stride, stride),
+        [(pad, pad)] * 2,
+        dimension_numbers=LAYOUT,
+        feature_group_count=groups,
     )
 
 

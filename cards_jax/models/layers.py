@@ -1,5 +1,8 @@
 """Layers with torch's conventions: convolution, linear, BatchNorm, max-pool."""
 
+import math
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -11,6 +14,7 @@ EPSILON = 1e-5
 MOMENTUM = 0.9  # torch's 0.1 counts the other way round
 
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+kaiming_normal_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def bias_like_torch(fan_in: int):
@@ -20,32 +24,41 @@ def bias_like_torch(fan_in: int):
 
 
 class Conv(nn.Module):
-    """Bias-free square convolution in the dtype of its input."""
+    """Square convolution in the dtype of its input, of channels in so many groups."""
 
     features: int
     size: int = 3
     stride: int = 1
+    groups: int = 1
+    bias: bool = False
+    initial: Callable = kaiming_normal
     formulation: str | None = None
 
     @nn.compact
     def __call__(self, x_BHWC: Array) -> Array:
-        shape = (self.size, self.size, x_BHWC.shape[-1], self.features)
-        kernel = self.param("kernel", kaiming_normal, shape)
-        return convolve(x_BHWC, kernel.astype(x_BHWC.dtype), self.stride, self.formulation)
+        shape = (self.size, self.size, x_BHWC.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.initial, shape).astype(x_BHWC.dtype)
+        y = convolve(x_BHWC, kernel, self.stride, self.formulation, self.groups)
+        if self.bias:
+            bias = self.param("bias", bias_like_torch(math.prod(shape[:3])), (self.features,))
+            y = y + bias.astype(y.dtype)[None, None, None]
+        return y
 
 
 class Linear(nn.Module):
-    """x (B, C) to (B, features), with torch's bias initialisation where there is a bias."""
+    """x (B, C) to (B, features), with torch's bias initialisation where there is a bias, or zeros."""
 
     features: int
     bias: bool = False
+    zero_bias: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", kaiming_normal, (x.shape[-1], self.features))
         x_out = x @ kernel.astype(x.dtype)
         if self.bias:
-            bias = self.param("bias", bias_like_torch(x.shape[-1]), (self.features,))
+            initial = nn.initializers.zeros if self.zero_bias else bias_like_torch(x.shape[-1])
+            bias = self.param("bias", initial, (self.features,))
             x_out = x_out + bias.astype(x.dtype)[None]
         return x_out
 
