@@ -344,7 +344,8 @@ def plot_curves(folder: str | Path, metrics_rows: Sequence[Row]) -> list[Path]:
         return []
     groups = _group(rows, SWEEP)
     points = sorted(groups, key=_order)
-    labels = [_label(rows, groups[point][0], SWEEP) for point in points]
+    # Phases that all sparsities share have none of their own.
+    labels = [_label(rows, groups[point][0], SWEEP) or "all" for point in points]
     curves = list(zip(labels, map(groups.get, points), _curve_styles(points), strict=True))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.2 * len(splits) + 1, 4.8), dpi=200, layout="constrained")
