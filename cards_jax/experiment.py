@@ -128,7 +128,7 @@ def write_report(
     with folder.whole():
         metrics = [r for r in read_metrics(path / "metrics.jsonl") if r["realization"] in wanted]
     report.plot_curves(path, metrics)
-    report.plot_sparsity(path, rows, dense_rows)
+    report.plot_sparsity(path / "plots" / "sparsity", rows, dense_rows)
     if show:
         shown = [*dense_rows, *rows]
         table = report.markdown_table(shown, report.table_columns(shown))

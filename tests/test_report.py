@@ -334,7 +334,7 @@ def test_sparsity_needs_something_to_compare(tmp_path):
     rows, _ = _rows()
     assert plot_sparsity(tmp_path, rows[1:2]) == []
     assert plot_sparsity(tmp_path, summarise([_result(0, math.nan)]), rows[:1]) == []
-    _check_pictures(plot_sparsity(tmp_path, rows[1:2], rows[:1]))
+    _check_pictures(plot_sparsity(tmp_path / "plots" / "sparsity", rows[1:2], rows[:1]))
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=4))
