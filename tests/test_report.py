@@ -324,7 +324,7 @@ def test_curves_of_little_data(tmp_path):
 def test_sparsity_is_drawn_the_same_twice(tmp_path):
     rows, _ = _rows()
     first = plot_sparsity(tmp_path / "a", rows[1:], rows[:1])
-    assert first == [tmp_path / "a" / "plots" / f"sparsity.{s}" for s in ("png", "svg")]
+    assert first == [tmp_path / f"a.{s}" for s in ("png", "svg")]
     _check_pictures(first)
     assert _bytes(first) == _bytes(plot_sparsity(tmp_path / "b", rows[1:], rows[:1]))
     assert _bytes(first) != _bytes(plot_sparsity(tmp_path / "c", rows[1:]))
