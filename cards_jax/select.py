@@ -152,7 +152,7 @@ def _largest(ties: str, formulation: str):
         ]
 
     # One realization after another: a batched scatter takes twice the time, and a condition must not become a select.
-    return unroll(one)
+    return unroll(one, loop=True)
 
 
 def threshold(arrays: list[Array], k: Array, formulation: str | None = None) -> Array:

@@ -191,7 +191,7 @@ RESNET18_LEVELS = {3: 48.800, 4: 59.040, 7: 79.029, 10: 89.263, 13: 94.503, 14: 
 def test_levels_of_resnet18(level):
     total = 11_164_352
     kept = masks.level_counts([total], level, 0.2, "global")
-    assert round(100 * (1 - kept / total), 3) == pytest.approx(RESNET18_LEVELS[level], abs=1e-3)
+    assert round(100 * (1 - kept / total), 3) == pytest.approx(RESNET18_LEVELS[level], abs=2e-3)
 
 
 def test_levels_by_name():
