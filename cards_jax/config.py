@@ -64,6 +64,27 @@ def defaults() -> ConfigDict:
     c.popup.progressive_epochs = 10  # of global scope: cubic from 0.5 to the final sparsity
     c.popup.ties = "index"  # exactly k survive; "strict" is the originals' global rule
 
+    c.pruning = ConfigDict()
+    c.pruning.rate = 0.2  # of lth, lrr: share of the remaining weights that a level removes
+    c.pruning.targets = "levels"  # or "exact": sparsities between levels, by a partial last level
+    c.pruning.rewind_steps = placeholder(int)  # step K; None is 1000 for lth, 0 for lrr
+    c.pruning.cycles = 3  # of dense_cyclic
+    c.pruning.begin = 0.1  # of gmp: shares of the training
+    c.pruning.end = 0.75
+    c.pruning.every = 100  # steps
+    c.pruning.distribution = "uniform"  # over layers, or "erk": of ft, random, snip
+    c.pruning.saliency_batches = 1  # of snip
+    c.pruning.block = 4  # M of nm
+
+    c.finetune = ConfigDict()  # of ft
+    c.finetune.epochs = 40
+    c.finetune.rate = 0.01  # factor on the learning rate
+
+    c.ticket = ConfigDict()  # of method "ticket"
+    c.ticket.source = placeholder(str)  # folder of the run that found the masks
+    c.ticket.shuffle = False  # positions within each layer
+    c.ticket.weights = "original"  # of the same seed, or "fresh"
+
     c.optimizer = ConfigDict()
     c.optimizer.momentum = 0.9
     c.optimizer.nesterov = False
@@ -87,6 +108,9 @@ def defaults() -> ConfigDict:
     c.evaluate = ConfigDict()
     c.evaluate.every_epochs = 1
     c.evaluate.batch_size = 500
+    c.evaluate.recalibrate = (
+        0  # training images that finished BatchNorm averages are estimated on anew
+    )
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every_minutes = 5.0
@@ -284,6 +308,16 @@ RANGES = {
     "schedule.warmup_epochs": (0, HUGE, "0 or more"),
     "schedule.drop_factor": (TINY, 1 + 1e-9, "above 0, up to 1"),
     "popup.progressive_epochs": (0, HUGE, "0 or more"),
+    "pruning.rate": (0.01, 0.9 + 1e-9, "from 0.01 to 0.9"),
+    "pruning.cycles": (0, 200, "0 to 199"),
+    "pruning.begin": (0, 1, "from 0 to below 1"),
+    "pruning.end": (0, 1 + 1e-9, "from 0 to 1"),
+    "pruning.every": (1, HUGE, "1 or more"),
+    "pruning.saliency_batches": (1, HUGE, "1 or more"),
+    "pruning.block": (2, 65, "2 to 64"),
+    "finetune.epochs": (1, 10**6 + 1, "1 to 1000000"),
+    "finetune.rate": (TINY, HUGE, "a number above 0"),
+    "evaluate.recalibrate": (0, HUGE, "0 (off) or more"),
     "compute.group_size": (0, HUGE, "0 (automatic) or more"),
     "compute.batch_split": (0, HUGE, "0 (automatic) or more"),
     "compute.devices": (0, 2**10 + 1, "0 (all) to 1024"),
@@ -296,6 +330,7 @@ OPTIONAL_RANGES = {
     "data.image_size": (1, 1025, "1 to 1024 pixels"),
     "model.width": (1, 10**4 + 1, "1 to 10000"),
     "model.num_classes": (2, 10**6 + 1, "2 to 1000000"),
+    "pruning.rewind_steps": (0, HUGE, "0 or more"),
     "dense.learning_rate": (TINY, HUGE, "a number above 0 and below 1e30"),
     "dense.weight_decay": (0, HUGE, "a number from 0 to below 1e30"),
     "dense.epochs": (1, 10**6 + 1, "1 to 1000000"),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import train, tree
+from cards_jax import methods, pruning, train, tree
 from cards_jax.data import Data
 from cards_jax.phase import Phase
 from cards_jax.train import Recipe
@@ -18,7 +18,7 @@ from cards_jax.train import Recipe
 HEADROOM = 0.6  # share of the free memory that a group may plan with: the estimate is rough
 
 
-def realization_bytes(recipe: Recipe, phase: Phase, init: Callable | None) -> int:
+def realization_bytes(c: ConfigDict, recipe: Recipe, phase: Phase) -> int:
     """Rough memory of one realization in training: its state, gradients, weights, and saved activations.
 
     Activations are what reverse-mode differentiation keeps of one batch, by shapes alone.
@@ -26,9 +26,15 @@ def realization_bytes(recipe: Recipe, phase: Phase, init: Callable | None) -> in
     whole = dataclasses.replace(recipe, batch_axis=None)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     scalars = train.Scalars(jax.ShapeDtypeStruct((), jnp.uint32), scalar, scalar, scalar)
-    state = jax.eval_shape(lambda s: train.deal(s, whole, init), scalars)
-    sizes = [x for x in jax.tree.leaves(tree.only_prunable(state.card.params))]
-    keep = jax.ShapeDtypeStruct(() if phase.scope == "global" else (len(sizes),), jnp.int32)
+    method = methods.method(c.method)
+    saves = method.saves(c) if hasattr(method, "saves") else ()
+    # What a method is given are masks at most: as large as those that pruning starts with.
+    init = getattr(pruning if hasattr(method, "given") else method, "init", None)
+    init = init and partial(init, c)
+    state = jax.eval_shape(lambda s: train.deal(s, {}, whole, init, saves), scalars)
+    shapes = [x.shape for x in jax.tree.leaves(tree.only_prunable(state.card.params))]
+    row = phase.keep(shapes, 0.0)[0]
+    keep = jax.ShapeDtypeStruct(row.shape, row.dtype)
     part = recipe.batch_size // recipe.split
     images = jax.ShapeDtypeStruct((part, *recipe.spec.image_HWC), jnp.float32)
     labels = jax.ShapeDtypeStruct((part,), jnp.int32)
@@ -93,22 +99,23 @@ def _multiply_adds(equation: Any) -> int:
 
 
 def describe(
-    c: ConfigDict, data: Data, recipe: Recipe, phases: list[Phase], init, count: int
+    c: ConfigDict, data: Data, recipe: Recipe, phases: list[Phase], trained: list[int], count: int
 ) -> str:
     """The lines of `--dry_run` about size, memory and time."""
     params, _ = jax.eval_shape(recipe.model.init, jax.random.key(0))
     prunable = tree.only_prunable(params)
     steps = sum(p.steps for p in phases)
-    need = realization_bytes(recipe, phases[0], init)
+    each = sum(p.steps * n for p, n in zip(phases, trained, strict=True))
+    need = realization_bytes(c, recipe, phases[0])
     flops = step_flops(recipe)
     lines = [
-        f"realizations        {count}",
+        f"realizations        {count} cards, {max(trained)} trained side by side",
         f"parameters          {tree.size(params):,} each, {tree.size(prunable):,} of them prunable",
         f"training images     {len(data.train_images):,}, test {len(data.test_images):,}, "
         f"holdout {len(data.holdout_images):,}",
         f"steps               {steps:,} of {recipe.batch_size} images in {len(phases)} phase(s), each realization",
         f"multiply-adds       {multiply_adds(recipe):,} for one image's forward pass",
-        f"arithmetic          {flops * steps * count:.3g} floating-point operations in all",
+        f"arithmetic          {flops * each:.3g} floating-point operations in all",
         f"memory              about {need / 1e6:,.0f} MB for each realization in training, "
         f"{(data.train_images.nbytes + data.test_images.nbytes) / 1e6:,.0f} MB of images per device",
     ]

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cards_jax.config import ConfigError
 from cards_jax.data import store
 from cards_jax.log import RunLog, read_metrics
 from cards_jax.signals import Signals, Stopped
-from cards_jax.trainer import recipe_of, spec_of
+from cards_jax.trainer import distinct, phases_of, recipe_of, spec_of
 
 __all__ = ["Stopped", "baseline_config", "complete", "dry_run"]
 
@@ -27,6 +28,7 @@ def baseline_config(c: ConfigDict) -> ConfigDict:
     b.method, b.scope, b.sparsity, b.baseline = "dense", "layerwise", (0.0,), None
     b.name = f"{c.name}_dense"
     b.popup, b.compute.selection = standard.popup, None
+    b.pruning, b.finetune, b.ticket = standard.pruning, standard.finetune, standard.ticket
     b.seeds = tuple(dict.fromkeys(c.seeds))
     for field in ("learning_rate", "weight_decay"):
         values = (c.dense[field],) if c.dense[field] is not None else tuple(dict.fromkeys(c[field]))
@@ -92,12 +94,21 @@ def _completed(
     """The results of one run, after its report is written; its folder is held all the while."""
     with run.opened(c, signals) as r:
         results = r.results()
-        write_report(c, results, dense, show)
+        write_report(c, results, dense, show, r.shared(r.points))
     return results
 
 
-def write_report(c: ConfigDict, results: list[dict], dense: list[dict], show: bool = False) -> None:
-    """results.json, tables and plots of finished realizations beside their dense baseline."""
+def write_report(
+    c: ConfigDict,
+    results: list[dict],
+    dense: list[dict],
+    show: bool = False,
+    shared: Collection[str] = (),
+) -> None:
+    """results.json, tables and plots of finished realizations beside their dense baseline.
+
+    shared: identities of realizations that several results have in common, whose curves belong to them.
+    """
     if jax.process_index():
         return
     path = folder.path_of(c)
@@ -113,11 +124,11 @@ def write_report(c: ConfigDict, results: list[dict], dense: list[dict], show: bo
     }
     report.write_results(path, payload)
     report.write_tables(path, [*dense_rows, *rows], [*dense, *results])
-    wanted = {r["id"] for r in results}
+    wanted = {r["id"] for r in results} | set(shared)
     with folder.whole():
         metrics = [r for r in read_metrics(path / "metrics.jsonl") if r["realization"] in wanted]
     report.plot_curves(path, metrics)
-    report.plot_sparsity(path, rows, dense_rows)
+    report.plot_sparsity(path / "plots" / "sparsity", rows, dense_rows)
     if show:
         shown = [*dense_rows, *rows]
         table = report.markdown_table(shown, report.table_columns(shown))
@@ -142,12 +153,13 @@ def dry_run(c: ConfigDict) -> str:
         d = data.prepare(reading)
     run.check(c, d)
     points = config.points(c)
-    layout = run.layout_of(c, d, len(points))
-    phases, init = run.method_of(c, d)
+    layout = run.layout_of(c, d, len(run.units(c, d, points)))
+    phases = phases_of(c, points, run.steps_per_epoch(c, d))
+    trained = [len(distinct(points, phase)) for phase in phases]
     lines = [
         config.to_json(c),
         f"folder              {folder.path_of(c)}",
-        estimate.describe(c, d, recipe_of(c, spec_of(c, d), layout), phases, init, len(points)),
+        estimate.describe(c, d, recipe_of(c, spec_of(c, d), layout), phases, trained, len(points)),
         f"group               {layout.group} at a time on a mesh of {layout.rows} x {layout.split} devices",
     ]
     if c.baseline == "auto" and c.method != "dense":

@@ -17,7 +17,7 @@ from cards_jax.signals import Signals
 from cards_jax.trainer import Group, Trainer
 
 COLUMNS = ("realization", "seed", "sparsity", "learning_rate", "weight_decay", "phase", "epoch")
-COLUMNS += ("step", "split", "loss", "accuracy", "lr", "alive")
+COLUMNS += ("step", "split", "loss", "accuracy", "realised_sparsity", "lr", "alive")
 CHUNK_SECONDS = 5.0  # signals, progress and checkpoints wait for about this long
 
 
@@ -65,14 +65,24 @@ class _Pending:
 
 
 class GroupRun:
-    """The training of one group. Call `begin` or `resume`, then `train`, then `deliver`."""
+    """The training of one group. Call `begin` or `resume`, then `train`.
+
+    about: what every card says beside its measurements.
+    """
 
     def __init__(
-        self, c: ConfigDict, trainer: Trainer, group: Group, saves: Checkpoints, to: Outlets
+        self,
+        c: ConfigDict,
+        trainer: Trainer,
+        group: Group,
+        saves: Checkpoints,
+        to: Outlets,
+        about: dict[str, Any],
     ):
         self.c, self.trainer, self.group, self.saves, self.to = c, trainer, group, saves, to
-        self.steps = [p.steps for p in trainer.phases]
-        self.total = sum(self.steps)
+        self.about, self.phases = about, group.phases
+        self.total = sum(p.steps for p in self.phases)
+        self.results: dict[Point, dict[str, Any]] = {}  # of the cards delivered so far
         self.period = c.evaluate.every_epochs * trainer.steps_per_epoch
         self.first_process = jax.process_index() == 0
         self.pace, self.dead = Pace(), set()
@@ -83,12 +93,13 @@ class GroupRun:
 
     def begin(self) -> None:
         """Stand at the first step, with a fresh deal."""
-        self.state, self.index, self.at = self.trainer.deal(self.group), 0, 0
+        self.state, self.index, self.at = self.trainer.deal(self.group), 0, self.phases[0].first
 
     def resume(self) -> dict[str, int] | None:
         """Stand at the newest good checkpoint; gives the lengths of the metric files then, None where there is none."""
         with folder.whole():
-            found = self.saves.restore(self.trainer.state_like(self.group))
+            like = lambda meta: self.trainer.state_like(self.group, meta["phase"])
+            found = self.saves.restore(like)
         if found is None:
             return None
         _, self.state, meta = found
@@ -99,7 +110,10 @@ class GroupRun:
     @property
     def done_steps(self) -> int:
         """Steps of all phases up to where this training stands."""
-        return sum(self.steps[: self.index]) + self.at
+        return self._steps_at(self.index, self.at)
+
+    def _steps_at(self, index: int, at: int) -> int:
+        return sum(p.steps for p in self.phases[:index]) + at - self.phases[index].first
 
     def train(self) -> bool:
         """Go on to the last step, and save; False where a signal asked to stop, after saving."""
@@ -110,7 +124,7 @@ class GroupRun:
             self.tensorboard = TensorBoard(place, start, self.first_process)
         self.progress = Progress(
             self.total,
-            len(self.group.points),
+            max(len(stage.points) for stage in self.group.stages),
             self.c.batch_size,
             steps_per_epoch=self.trainer.steps_per_epoch,
             start_step=self.done_steps,
@@ -131,15 +145,21 @@ class GroupRun:
         while True:
             if not self._train_phase():
                 return False
-            if self.index + 1 == len(self.steps):
+            if self.index + 1 == len(self.phases):
                 self._save()
+            points = self.group.delivered(self.index)
+            if points:
+                self.deliver(points)
+            if self.index + 1 == len(self.phases):
                 return True
-            self.index, self.at = self.index + 1, 0
+            self.index += 1
+            self.at = self.phases[self.index].first
 
     def _train_phase(self) -> bool:
-        if self.at == 0:
+        phase, epoch = self.phases[self.index], self.trainer.steps_per_epoch
+        if self.at == phase.first:
             self.state = self.trainer.enter(self.state, self.group, self.index)
-        end, epoch = self.steps[self.index], self.trainer.steps_per_epoch
+        end = phase.last
         while self.at < end:
             last = self.at + self.pace.steps(min(end, (self.at // epoch + 1) * epoch) - self.at)
             pending = self._dispatch(last)
@@ -159,9 +179,10 @@ class GroupRun:
     def _dispatch(self, last: int) -> _Pending:
         """Send off a chunk and, where a row is due, an evaluation; waits for compilation only."""
         began, compiled = time.monotonic(), self.trainer.compile_seconds
-        index, anew = self.index, self.at % self.period == 0
+        index, phase = self.index, self.phases[self.index]
+        anew = self.at % self.period == 0 or self.at == phase.first
         self.state, sums = self.trainer.chunk(self.state, self.group, index, self.at, last, anew)
-        due = last % self.period == 0 or last == self.steps[index]
+        due = last % self.period == 0 or last == phase.last
         test = self.trainer.evaluate(self.state, self.group, index, last) if due else None
         compiled = self.trainer.compile_seconds - compiled
         if compiled:
@@ -188,66 +209,67 @@ class GroupRun:
         now = time.monotonic()
         self.pace.took(pending.last - pending.first, now - max(pending.began, self.fetched_at))
         self.fetched_at = now
-        real = slice(len(self.group.points))
+        points = self.group.stages[pending.index].points
+        real = slice(len(points))
         trained = _means(sums["loss"], sums["steps"], sums["correct"], sums["images"])
-        self._report_deaths(sums["diverged_at"][real])
+        self._report_deaths(points, sums["diverged_at"][real])
         alive = sums["diverged_at"][real] < 0
-        done = sum(self.steps[: pending.index]) + pending.last
+        done = self._steps_at(pending.index, pending.last)
         self.progress.update(done, trained["loss"][real], trained["accuracy"][real], alive)
         if test is None:
             return
-        splits = {"train": trained, "test": _test_means(test)}
+        sparsity = {"sparsity": 1 - test["nonzero"] / self.trainer.size, "alive": alive}
+        splits = {"train": trained | sparsity, "test": _test_means(test) | sparsity}
         rows = [
-            self._row(i, pending.index, pending.last, split, values, bool(alive[i]))
-            for i in range(len(self.group.points))
+            self._row(i, pending.index, pending.last, split, values)
+            for i in range(len(points))
             for split, values in splits.items()
         ]
         self.to.metrics.append(rows)
         if self.tensorboard:
             self.tensorboard.append(rows)
 
-    def _row(self, i: int, index: int, at: int, split: str, values, alive: bool) -> dict[str, Any]:
-        point, phase = self.group.points[i], self.trainer.phases[index]
+    def _row(self, i: int, index: int, at: int, split: str, values) -> dict[str, Any]:
+        stage = self.group.stages[index]
+        point, phase = stage.points[i], stage.phase
         return {
             "realization": config.identity(self.c, point),
             "seed": point.seed,
-            "sparsity": point.sparsity,
+            "sparsity": None if phase.shared else point.sparsity,
             "learning_rate": point.learning_rate,
             "weight_decay": point.weight_decay,
             "phase": phase.name,
-            "epoch": at / self.trainer.steps_per_epoch,
-            "step": sum(self.steps[:index]) + at,
+            "epoch": self._steps_at(index, at) / self.trainer.steps_per_epoch,
+            "step": self._steps_at(index, at),
             "split": split,
             "loss": values["loss"][i],
             "accuracy": values["accuracy"][i],
+            "realised_sparsity": plain(values["sparsity"][i]),
             "lr": point.learning_rate * float(phase.rate[at - 1]),
-            "alive": alive,
+            "alive": bool(values["alive"][i]),
         }
 
-    def _report_deaths(self, diverged_at: np.ndarray) -> None:
-        for point, step in zip(self.group.points, diverged_at, strict=True):
+    def _report_deaths(self, points: list[Point], diverged_at: np.ndarray) -> None:
+        for point, step in zip(points, diverged_at, strict=True):
             if step >= 0 and point not in self.dead:
                 self.dead.add(point)
                 name = folder.file_name(self.c, point)
                 self.to.log.say(f"{name} diverged at step {step}: frozen, the others go on")
 
-    def deliver(self, points: list[Point], about: dict[str, Any]) -> dict[Point, dict[str, Any]]:
-        """Write the finished cards of these points, each with `about` and what it measured; gives the measurements."""
-        index, end = len(self.steps) - 1, self.steps[-1]
-        test = self.trainer.evaluate(self.state, self.group, index, end)
-        cards = self.trainer.finish(self.state, self.group, index)
-        kept = self.trainer.kept(cards)
-        sums, test, cards, kept = realizations.fetch((train.report(self.state), test, cards, kept))
-        trained = _means(sums["loss"], sums["steps"], sums["correct"], sums["images"])
-        measured = {"trained": trained, "tested": _test_means(test), "kept": kept}
-        results = {}
-        for i, point in enumerate(self.group.points):
-            if point in points:
-                results[point] = self._result(
-                    i, **measured, diverged_at=int(sums["diverged_at"][i])
-                )
-                self._write_card(point, tree.take(cards, i), {"result": results[point], **about})
-        return results
+    def deliver(self, points: list[Point]) -> None:
+        """Write the cards of these points as they are at the end of this phase, each with what it measured."""
+        cards = self.trainer.finish(self.state, self.group, self.index)
+        measures = {"test": self.trainer.evaluate_cards(cards), "sums": train.report(self.state)}
+        if self.c.evaluate.recalibrate:
+            measures["before"] = measures["test"]
+            cards, measures["shift"] = self.trainer.recalibrate(cards, self.c.evaluate.recalibrate)
+            measures["test"] = self.trainer.evaluate_cards(cards)
+        cards, measures = realizations.fetch((cards, measures))
+        for point in points:
+            i = self.group.row(self.index, point)
+            self.results[point] = self._result(point, tree.take(measures, i))
+            about = {"result": self.results[point], **self.about}
+            self._write_card(point, tree.take(cards, i), about)
 
     def _write_card(self, point: Point, card, meta: dict[str, Any]) -> None:
         if self.first_process:
@@ -255,9 +277,11 @@ class GroupRun:
             path.parent.mkdir(exist_ok=True)
             pack.save(path, card, self.trainer.spec, meta)
 
-    def _result(self, i: int, trained, tested, kept, diverged_at: int) -> dict[str, Any]:
-        point, total = self.group.points[i], sum(self.trainer.sizes)
-        return {
+    def _result(self, point: Point, measured: dict[str, Any]) -> dict[str, Any]:
+        total, sums, test = self.trainer.size, measured["sums"], measured["test"]
+        trained = _means(sums["loss"], sums["steps"], sums["correct"], sums["images"])
+        tested, diverged_at = _test_means(test), int(sums["diverged_at"])
+        result = {
             "id": config.identity(self.c, point),
             "seed": point.seed,
             "method": self.c.method,
@@ -266,16 +290,22 @@ class GroupRun:
             "width": self.trainer.spec.width,
             "data": self.c.data.name,
             "sparsity": point.sparsity,
-            "realised_sparsity": 1 - int(kept[i]) / total,
+            "realised_sparsity": 1 - int(test["nonzero"]) / total,
             "learning_rate": point.learning_rate,
             "weight_decay": point.weight_decay,
-            "test_accuracy": plain(tested["accuracy"][i]),
-            "test_loss": plain(tested["loss"][i]),
-            "train_accuracy": plain(trained["accuracy"][i]),
-            "train_loss": plain(trained["loss"][i]),
+            "steps": self.done_steps,
+            "test_accuracy": plain(tested["accuracy"]),
+            "test_loss": plain(tested["loss"]),
+            "train_accuracy": plain(trained["accuracy"]),
+            "train_loss": plain(trained["loss"]),
             "parameters": total,
             "diverged_at": None if diverged_at < 0 else diverged_at,
         }
+        if "shift" in measured:
+            before = _test_means(measured["before"])
+            result["batchnorm_shift"] = plain(measured["shift"])
+            result["test_accuracy_before_recalibration"] = plain(before["accuracy"])
+        return result
 
 
 def _means(loss, losses, correct, images) -> dict[str, np.ndarray]:

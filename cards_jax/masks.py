@@ -26,6 +26,45 @@ def keep_counts(sizes: list[int], sparsity: float, scope: str) -> np.ndarray:
     return np.array([n - int(exact * n) for n in sizes], np.int32)
 
 
+def level_counts(sizes: list[int], level: int, rate: float, scope: str) -> np.ndarray:
+    """How many weights stay after `level` rounds that each remove ceil(rate * what is left), as `keep_counts`.
+
+    The rule of Frankle and Carbin's code without its extra weight per round (there a strict comparison with the
+    threshold removes one more).
+    """
+    exact = Fraction(repr(float(rate)))
+    left = [sum(sizes)] if scope == "global" else list(sizes)
+    for _ in range(level):
+        left = [n - -(-exact.numerator * n // exact.denominator) for n in left]
+    return np.int32(left[0]) if scope == "global" else np.array(left, np.int32)
+
+
+def erk_counts(shapes: list[tuple[int, ...]], sparsity: float) -> np.ndarray:
+    """How many weights of each layer stay under the Erdos-Renyi-kernel distribution (Evci et al. 2020), int32 (L,).
+
+    Densities are proportional to sum(shape) / prod(shape); layers that this would overfill stay dense, and the others
+    share what is left. The total is that of the uniform distribution.
+    """
+    sizes = [int(np.prod(s)) for s in shapes]
+    total = int(keep_counts(sizes, sparsity, "global"))
+    dense: set[int] = set()
+    while True:
+        loose = [i for i in range(len(sizes)) if i not in dense]
+        budget = total - sum(sizes[i] for i in dense)
+        factor = budget / sum(sum(shapes[i]) for i in loose) if loose else 0
+        full = {i for i in loose if factor * sum(shapes[i]) > sizes[i]}
+        if not full:
+            break
+        dense |= full
+    exact = [sizes[i] if i in dense else factor * sum(shapes[i]) for i in range(len(sizes))]
+    counts = [int(x) for x in exact]
+    # Largest remainders take what rounding down left over, so that the total is met to one weight.
+    order = sorted(range(len(sizes)), key=lambda i: counts[i] - exact[i])
+    for i in order[: total - sum(counts)]:
+        counts[i] += 1
+    return np.array(counts, np.int32)
+
+
 def keep_largest(
     scores: Tree, keep: Array, ties: str = "index", formulation: str | None = None
 ) -> Tree:
@@ -45,6 +84,17 @@ def keep_largest(
             select.largest([x], keep[i], "index", formulation)[0] for i, x in enumerate(leaves)
         ]
     return jax.tree.unflatten(treedef, masks)
+
+
+def prune(scores: Tree, mask: Tree, keep: Array, formulation: str | None = None) -> Tree:
+    """Mask of the weights with the largest |score| among those that `mask` keeps: never more than it, exactly `keep`.
+
+    Args:
+      scores: tree of float arrays; where `mask` is None they are ignored.
+      keep: as in `keep_largest`, at most what `mask` keeps.
+    """
+    among = lambda m, s: None if m is None else select.among(s, m)
+    return keep_largest(map_leaves(among, mask, scores), keep, formulation=formulation)
 
 
 def apply(params: Tree, mask: Tree) -> Tree:

@@ -48,9 +48,10 @@ class Layout:
     def everywhere(self) -> NamedSharding:
         return NamedSharding(self.mesh, P())
 
-    def pad(self, items: Sequence) -> list:
-        """The items, the last one repeated up to the group's size."""
-        return [*items, *[items[-1]] * (self.group - len(items))]
+    def pad(self, items: Sequence, whole: bool = True) -> list:
+        """The items, the last one repeated up to the group's size, or only to fill the mesh's rows if not `whole`."""
+        size = self.group if whole else -(-len(items) // self.rows) * self.rows
+        return [*items, *[items[-1]] * (size - len(items))]
 
     def put(self, tree: Tree) -> Tree:
         """Host arrays with a leading axis R, spread over the mesh."""

@@ -142,12 +142,11 @@ def write_tables(folder: str | Path, rows: Sequence[Row], results: Sequence[Row]
     Returns the paths.
     """
     columns = table_columns(rows)
-    keys = list(dict.fromkeys(key for result in results for key in result))
     texts = {
-        "results.csv": _table_csv(rows, SUMMARY),
+        "results.csv": csv_table(rows, SUMMARY),
         "results.md": f"{caption(rows)}\n\n{markdown_table(rows, columns)}",
         "results.tex": latex_table(rows, columns, caption(rows)),
-        "realizations.csv": _table_csv(results, keys),
+        "realizations.csv": csv_table(results),
     }
     tables = Path(folder) / "tables"
     return [_replace(tables / name, text.encode()) for name, text in texts.items()]
@@ -293,7 +292,9 @@ def _varies(rows: Sequence[Row], key: str) -> bool:
     return len({row.get(key) for row in rows}) > 1
 
 
-def _table_csv(rows: Sequence[Row], keys: Sequence[str]) -> str:
+def csv_table(rows: Sequence[Row], keys: Sequence[str] | None = None) -> str:
+    """Rows as CSV; without `keys`, of every key that some row has."""
+    keys = keys or list(dict.fromkeys(key for row in rows for key in row))
     return csv_text([keys, *([plain(row.get(key)) for key in keys] for row in rows)])
 
 
@@ -341,7 +342,8 @@ def plot_curves(folder: str | Path, metrics_rows: Sequence[Row]) -> list[Path]:
         return []
     groups = _group(rows, SWEEP)
     points = sorted(groups, key=_order)
-    labels = [_label(rows, groups[point][0], SWEEP) for point in points]
+    # Phases that all sparsities share have none of their own.
+    labels = [_label(rows, groups[point][0], SWEEP) or "all" for point in points]
     curves = list(zip(labels, map(groups.get, points), _curve_styles(points), strict=True))
     with _figure(3.2 * len(splits) + 1, 4.8) as figure:
         axes = figure.subplots(2, len(splits), sharex=True, sharey="row", squeeze=False)
@@ -360,9 +362,9 @@ def plot_curves(folder: str | Path, metrics_rows: Sequence[Row]) -> list[Path]:
 
 
 def plot_sparsity(
-    folder: str | Path, summary_rows: Sequence[Row], baseline_rows: Sequence[Row] = ()
+    stem: str | Path, summary_rows: Sequence[Row], baseline_rows: Sequence[Row] = ()
 ) -> list[Path]:
-    """Draws plots/sparsity.{png,svg}: mean test accuracy against sparsity, bars from min to max.
+    """Draws STEM.{png,svg}: mean test accuracy against sparsity, bars from min to max.
 
     The dense mean is a line in a band from min to max. The sparsity axis is logarithmic in the
     fraction kept. Returns the paths, none where there is but one sparsity and no baseline.
@@ -381,7 +383,7 @@ def plot_sparsity(
         if len(axes.get_legend_handles_labels()[1]) > 1:
             figure.legend(loc="outside upper left", ncols=3)
         _note(figure, [row["n"] for row in rows])
-        return _save(figure, Path(folder) / "plots" / "sparsity")
+        return _save(figure, Path(stem))
 
 
 @contextlib.contextmanager

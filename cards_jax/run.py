@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import checkpoint, config, data, estimate, folder, methods, models, realizations
+from cards_jax import checkpoint, config, data, estimate, folder, models, realizations
 from cards_jax.config import ConfigError, Point
 from cards_jax.data import Data
 from cards_jax.folder import Record, State
@@ -22,7 +22,7 @@ from cards_jax.group import COLUMNS, GroupRun, Outlets
 from cards_jax.log import MetricsLog, RunLog
 from cards_jax.realizations import Layout
 from cards_jax.signals import Signals, Stopped
-from cards_jax.trainer import Trainer, recipe_of, spec_of
+from cards_jax.trainer import Trainer, distinct, phases_of, recipe_of, spec_of, trained_as
 
 
 def layout_of(c: ConfigDict, d: Data, count: int, group: int = 0) -> Layout:
@@ -40,18 +40,25 @@ def layout_of(c: ConfigDict, d: Data, count: int, group: int = 0) -> Layout:
             return make(min(count, c.compute.group_size))
         whole = make(count)
         recipe = recipe_of(c, spec_of(c, d), whole)
-        phase, init = method_of(c, d)
-        need = estimate.realization_bytes(recipe, phase[0], init)
+        first = phases_of(c, config.points(c), steps_per_epoch(c, d))[0]
+        need = estimate.realization_bytes(c, recipe, first)
         return make(estimate.group_size(need, count, whole.rows))
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
-def method_of(c: ConfigDict, d: Data):
-    """(phases, init or None) of the config's method."""
-    method = methods.method(c.method)
-    init = partial(method.init, c) if hasattr(method, "init") else None
-    return method.phases(c, len(d.train_images) // c.batch_size), init
+def units(c: ConfigDict, d: Data, points: list[Point]) -> dict[Point, list[Point]]:
+    """{realization that is trained to the end: the points whose cards it delivers}."""
+    phases = phases_of(c, points, steps_per_epoch(c, d))
+    found: dict[Point, list[Point]] = {}
+    for point in points:
+        found.setdefault(trained_as(point, phases[-1]), []).append(point)
+    return found
+
+
+def steps_per_epoch(c: ConfigDict, d: Data) -> int:
+    """Whole batches of the training images."""
+    return len(d.train_images) // c.batch_size
 
 
 def check(c: ConfigDict, d: Data) -> None:
@@ -146,8 +153,9 @@ class Run:
             self._deliver_again(record)
         self._forget(self._missing())
         while missing := self._missing():
-            layout = layout_of(self.c, self.data, len(missing))
-            self._train(self._begin(missing[: layout.group], layout))
+            each = list(units(self.c, self.data, missing).values())
+            layout = layout_of(self.c, self.data, len(each))
+            self._train(self._begin(list(itertools.chain(*each[: layout.group])), layout))
         return [self.found[p] for p in self.points]
 
     def _result(self, point: Point) -> dict[str, Any] | None:
@@ -167,6 +175,7 @@ class Run:
         mesh, taken = [layout.rows, layout.split], self.path / "checkpoints"
         free = (n for n in itertools.count() if not (taken / f"group_{n}").exists())
         name = f"group_{realizations.agree(next(free))}"
+        self._forget_shared(points)
         record = Record(name, points, layout.group, mesh, self.metrics.lengths(), self.versions)
         self.state.groups.append(record)
         self._write_state()
@@ -174,14 +183,15 @@ class Run:
 
     def _group_run(self, record: Record) -> GroupRun:
         """The training of a recorded group; programs are compiled once for all groups of one layout."""
-        layout = layout_of(self.c, self.data, len(record.points), record.group)
+        layout = layout_of(self.c, self.data, record.group, record.group)
         if self._trainer is None or self._trainer.layout != layout:
             self._trainer = None  # its memory goes first
             self._trainer = Trainer(self.c, self.data, layout)
         where = self.path / "checkpoints" / record.name
         saves = checkpoint.Checkpoints(where, self.c.checkpoint.keep, self.log.say)
         to = Outlets(self.path, self.log, self.metrics, self.signals)
-        return GroupRun(self.c, self._trainer, self._trainer.group(record.points), saves, to)
+        group = self._trainer.group(record.points)
+        return GroupRun(self.c, self._trainer, group, saves, to, self._about())
 
     def _finish(self, record: Record) -> None:
         """Resume the last group, or take it out of the record where nothing of it was saved."""
@@ -210,8 +220,8 @@ class Run:
     def _complete(self, group: GroupRun, record: Record) -> None:
         with self.signals.deferred():
             finished = group.train()
+            self.found |= group.results
             if finished:
-                self.found |= group.deliver(record.points, self._about())
                 record.done = True
                 self._write_state()
         if not finished or realizations.any_process(self.signals.asked):
@@ -219,12 +229,14 @@ class Run:
 
     def _deliver_again(self, record: Record) -> None:
         """Make cards of a finished group that are missing or damaged once more, from its last state."""
-        lost = [p for p in self._missing() if p in record.points]
-        if not lost:
+        if not any(p in record.points for p in self._missing()):
             return
         group = self._group_run(record)
-        if group.resume() is not None and group.done_steps == group.total:
-            self.found |= group.deliver(lost, self._about())
+        last = group.group.delivered(len(group.phases) - 1)
+        lost = [p for p in self._missing() if p in last]
+        if lost and group.resume() is not None and group.done_steps == group.total:
+            group.deliver(lost)
+            self.found |= group.results
             self.log.say(f"{len(lost)} of them are made again from their last checkpoint")
 
     def _forget(self, points: list[Point]) -> None:
@@ -237,6 +249,19 @@ class Run:
             )
         with folder.whole():
             self.metrics.forget({config.identity(self.c, p) for p in points})
+
+    def shared(self, points: list[Point]) -> set[str]:
+        """Identities of what several of these points have in common: realizations of shared phases."""
+        phases = phases_of(self.c, points, steps_per_epoch(self.c, self.data))
+        trained = [distinct(points, phase) for phase in phases if phase.shared]
+        return {config.identity(self.c, p) for p in itertools.chain(*trained)}
+
+    def _forget_shared(self, points: list[Point]) -> None:
+        """Drop the rows of phases that these points share with others who trained them before: they come again."""
+        shared = self.shared(points)
+        if shared:
+            with folder.whole():
+                self.metrics.forget(shared)
 
     def _about(self) -> dict[str, Any]:
         """What every card says beside its measurements."""

@@ -49,6 +49,13 @@ def progressive_sparsities(final: float, epochs: int) -> list[float]:
     return [final + (0.5 - final) * (1 - e / epochs) ** 3 for e in range(epochs)] + [final]
 
 
+def cubic_sparsities(final: float, intervals: int) -> list[float]:
+    """Sparsity at `intervals` + 1 updates: the cubic from 0 to `final` of Zhu and Gupta (2017)."""
+    if not intervals:
+        return [final]
+    return [final * (1 - (1 - i / intervals) ** 3) for i in range(intervals)] + [final]
+
+
 def learning_rate_table(c: ConfigDict, steps_per_epoch: int) -> np.ndarray:
     """The factors that a config asks for (fields `epochs` and `schedule`)."""
     s = c.schedule

@@ -30,6 +30,15 @@ def magnitude_bits(x: Array) -> Array:
     return lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32) & 0x7FFFFFFF
 
 
+def among(x: Array, candidates: Array) -> Array:
+    """float32 whose magnitudes order as |x| does where `candidates` is True, above all others, which are 0.
+
+    A weight that is exactly zero still ranks above what is no candidate.
+    """
+    raised = jnp.where(candidates, magnitude_bits(x) + 1, 0)
+    return lax.bitcast_convert_type(raised, jnp.float32)
+
+
 def _nth(counts: Array, n: Array) -> tuple[Array, Array]:
     """(bin, how many lie in the bins before it) of the n-th value (0-based) of a histogram, with n below its sum.
 
@@ -143,7 +152,7 @@ def _largest(ties: str, formulation: str):
         ]
 
     # One realization after another: a batched scatter takes twice the time, and a condition must not become a select.
-    return unroll(one)
+    return unroll(one, loop=True)
 
 
 def threshold(arrays: list[Array], k: Array, formulation: str | None = None) -> Array:

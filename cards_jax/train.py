@@ -13,10 +13,11 @@ from jax import Array, lax
 
 from cards_jax import augment, models
 from cards_jax.card import Card
+from cards_jax.card import weights as card_weights
 from cards_jax.losses import cross_entropy
-from cards_jax.models import Spec
-from cards_jax.phase import Rules
-from cards_jax.tree import Tree, map_leaves
+from cards_jax.models import Spec, layers
+from cards_jax.phase import Entry, Rules, Saved, Start
+from cards_jax.tree import Tree, flatten, map_leaves, only_prunable
 
 INIT, METHOD, ORDER, AUGMENT, ENTER = range(5)  # streams of keys of one realization
 
@@ -68,12 +69,12 @@ class Sums:
 class TrainState:
     """Everything that a step changes; saved whole.
 
-    anchor: the card that rewinding returns to, or None.
+    saved: cards that a later phase returns to, such as the one that rewinding goes back to.
     diverged_at: step of the phase at which the loss or a gradient was not finite, -1 while all is well.
     """
 
     card: Card
-    anchor: Card | None
+    saved: Saved
     optimizer: Tree
     sums: Sums
     diverged_at: Array
@@ -84,7 +85,7 @@ class TrainState:
 class Clock:
     """Traced values that all realizations of a phase share; tables may be padded at their end.
 
-    phase: index of the phase; updates_U: steps at which the next row of `keep` holds; rate_T: learning-rate factors.
+    phase: number of the phase; updates_U: steps at which the next row of `keep` holds; rate_T: learning-rate factors.
     """
 
     phase: Array
@@ -112,24 +113,56 @@ def keep_at(step: Array, clock: Clock, keep_U: Array) -> Array:
     return keep_U[jnp.maximum(jnp.sum(clock.updates_U <= step) - 1, 0)]
 
 
-def deal(scalars: Scalars, recipe: Recipe, init=None) -> TrainState:
-    """A fresh card. `init(card, key, density)` is the method's own beginning, if it has one."""
+def deal(
+    scalars: Scalars, given: Tree, recipe: Recipe, init=None, saves: tuple[str, ...] = ()
+) -> TrainState:
+    """A fresh card, which also stands in for the cards that phases will save.
+
+    `init(card, start)` is the method's own beginning, if it has one; `given` is what the method brings along for this
+    realization, such as a mask that another run found.
+    """
     params, stats = recipe.model.init(stream(scalars.seed, INIT))
     nothing = map_leaves(lambda _: None, params)
     card = Card(params, nothing, nothing, stats)
     if init is not None:
-        card = init(card, stream(scalars.seed, METHOD), scalars.density)
+        key = stream(scalars.seed, METHOD)
+        card = init(card, Start(key, scalars.density, given, recipe.model.init))
     zero = jnp.int32(0)
     sums = Sums(jnp.float32(0), zero, zero, zero)
-    return TrainState(card, None, optimizer(recipe).init(card.params), sums, jnp.int32(-1))
+    # Copies: a buffer that stands in a state twice cannot be donated.
+    saved = {name: jax.tree.map(jnp.copy, card) for name in saves}
+    return TrainState(card, saved, optimizer(recipe).init(card.params), sums, jnp.int32(-1))
 
 
-def enter(state: TrainState, scalars: Scalars, keep_U: Array, clock: Clock, recipe, rules: Rules):
-    """Begin a phase: its rules may prune, rewind or set the anchor; the momentum starts at zero unless they say not."""
+def enter(state, scalars: Scalars, keep_U, clock: Clock, images, labels, recipe, rules: Rules):
+    """Begin a phase: its rules may prune, rewind or set a card aside; the momentum starts at zero unless they say not.
+
+    A realization that has diverged stays as it is.
+    """
     key = stream(scalars.seed, ENTER, clock.phase)
-    card, anchor = rules.enter(state.card, state.anchor, keep_U[0], key)
+    gradient = partial(
+        mean_gradient, stats=state.card.stats, key=key, images=images, labels=labels, recipe=recipe
+    )
+    card, saved = rules.enter(state.card, state.saved, Entry(keep_U[0], key, gradient))
     fresh = optimizer(recipe).init(card.params) if rules.fresh_optimizer else state.optimizer
-    return dataclasses.replace(state, card=card, anchor=anchor, optimizer=fresh)
+    entered = dataclasses.replace(state, card=card, saved=saved, optimizer=fresh)
+    alive = state.diverged_at < 0
+    return jax.tree.map(lambda new, old: jnp.where(alive, new, old), entered, state)
+
+
+def mean_gradient(weights, batches: int, stats, key, images, labels, recipe: Recipe) -> Tree:
+    """Gradient of the mean loss of `batches` random training batches, not augmented, in the effective weights."""
+    whole = dataclasses.replace(recipe, batch_axis=None, split=1)
+    order = jax.random.permutation(key, images.shape[0])[: batches * recipe.batch_size]
+
+    def loss(weights, rows):
+        logits, _ = whole.model.apply(weights, stats, images[rows], True)
+        return jnp.mean(cross_entropy(logits, labels[rows]))
+
+    one = lambda total, rows: (jax.tree.map(jnp.add, total, jax.grad(loss)(weights, rows)), None)
+    zero = jax.tree.map(jnp.zeros_like, weights)
+    total, _ = lax.scan(one, zero, order.reshape(batches, recipe.batch_size))
+    return jax.tree.map(lambda x: x / batches, total)
 
 
 def augmented(images: Array, keys: Array, recipe: Recipe) -> Array:
@@ -217,9 +250,25 @@ def report(state: TrainState) -> dict[str, Array]:
 
 
 def evaluate(state, keep_U, clock: Clock, at, images, labels, measure, recipe, rules):
-    """`measure(predict, images, labels)` on the effective weights at a step, its sums over the batch axis."""
+    """`measure(predict, images, labels)` on the effective weights at a step, its sums over the batch axis.
+
+    `nonzero` among them is the number of prunable weights that are not zero.
+    """
     weights = rules.view(state.card, keep_at(at, clock, keep_U))
-    return evaluate_weights(weights, state.card.stats, images, labels, measure, recipe)
+    sums = evaluate_weights(weights, state.card.stats, images, labels, measure, recipe)
+    return {**sums, "nonzero": nonzero(weights)}
+
+
+def evaluate_card(card: Card, images, labels, measure, recipe):
+    """`evaluate` of a finished card."""
+    sums = evaluate_weights(card_weights(card), card.stats, images, labels, measure, recipe)
+    return {**sums, "nonzero": nonzero(card_weights(card))}
+
+
+def nonzero(weights: Tree) -> Array:
+    """Number of convolution and linear weights that are not zero, int32."""
+    kernels = jax.tree.leaves(only_prunable(weights))
+    return sum((jnp.sum(w != 0, dtype=jnp.int32) for w in kernels), jnp.int32(0))
 
 
 def evaluate_weights(weights, stats, images, labels, measure, recipe):
@@ -239,3 +288,30 @@ def evaluate_weights(weights, stats, images, labels, measure, recipe):
 def finish(state: TrainState, keep_U: Array, clock: Clock, at: Array, rules: Rules) -> Card:
     """The card of plain weights, final mask and BatchNorm averages that is delivered."""
     return rules.finish(state.card, keep_at(at, clock, keep_U))
+
+
+def recalibrate(card: Card, images, recipe: Recipe, batches: int) -> tuple[Card, Array]:
+    """(card, shift): BatchNorm averages estimated anew for the final weights, on whole batches of training images.
+
+    The first `batches` batches of `images`, not augmented, count equally: the mean of their means, and the mean of
+    their unbiased variances. `shift` is the largest change of a mean, in standard deviations of its channel before.
+    """
+    whole = dataclasses.replace(recipe, batch_axis=None, split=1)
+    weights = card_weights(card)
+    blank = jax.tree.map(jnp.zeros_like, card.stats)
+
+    def one(at, total):
+        rows = lax.dynamic_slice_in_dim(images, at * recipe.batch_size, recipe.batch_size)
+        # From zero, the running average moves by (1 - MOMENTUM) of the batch's own statistics.
+        moved = whole.model.apply(weights, blank, rows, True)[1]
+        return jax.tree.map(lambda t, m: t + m / (1 - layers.MOMENTUM), total, moved)
+
+    total = lax.fori_loop(0, batches, one, blank)
+    stats = jax.tree.map(lambda t: t / batches, total)
+    was, now = flatten(card.stats), flatten(stats)
+    shifts = [
+        jnp.max(jnp.abs(now[k] - was[k]) * lax.rsqrt(was[k[:-4] + "var"] + layers.EPSILON))
+        for k in was
+        if k.endswith("mean")
+    ]
+    return card.replace(stats=stats), jnp.max(jnp.stack([jnp.float32(0), *shifts]))

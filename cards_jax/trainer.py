@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import masks, methods, models, train
+from cards_jax import methods, models, train
+from cards_jax.card import Card
 from cards_jax.config import Point
 from cards_jax.data import Data
 from cards_jax.evaluate import clean
 from cards_jax.models import Spec
-from cards_jax.phase import Phase
+from cards_jax.phase import Phase, Shapes
 from cards_jax.realizations import Layout
 from cards_jax.train import Clock, Recipe, Scalars, TrainState
 from cards_jax.tree import Tree, flatten, only_prunable
@@ -58,10 +59,27 @@ def recipe_of(c: ConfigDict, spec: Spec, layout: Layout) -> Recipe:
     )
 
 
-def layer_sizes(spec: Spec) -> dict[str, int]:
-    """{path: number of weights} of the prunable layers, in the tree's order."""
+def layer_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
+    """{path: shape} of the prunable layers, in the tree's order."""
     params, _ = models.shapes(spec)
-    return {k: int(np.prod(x.shape)) for k, x in flatten(only_prunable(params)).items()}
+    return {k: x.shape for k, x in flatten(only_prunable(params)).items()}
+
+
+def phases_of(c: ConfigDict, points: list[Point], steps_per_epoch: int) -> list[Phase]:
+    """What the method does to reach the sparsities of these points, whatever else the config asks for."""
+    only = ConfigDict(c.to_dict())
+    only.sparsity = tuple(sorted({p.sparsity for p in points}))
+    return methods.method(c.method).phases(only, steps_per_epoch)
+
+
+def trained_as(point: Point, phase: Phase) -> Point:
+    """The realization that a phase trains for a point: one for all sparsities where the phase is shared."""
+    return dataclasses.replace(point, sparsity=0.0) if phase.shared else point
+
+
+def distinct(points: list[Point], phase: Phase) -> list[Point]:
+    """The realizations that a phase trains for these points, each once, in order."""
+    return list(dict.fromkeys(trained_as(p, phase) for p in points))
 
 
 def _filled(rows: list, length: int, value: Any = None) -> np.ndarray:
@@ -70,26 +88,49 @@ def _filled(rows: list, length: int, value: Any = None) -> np.ndarray:
     return np.stack(rows + [rows[-1] if value is None else value] * (length - len(rows)))
 
 
-def keep_table(phase: Phase, sizes: list[int], sparsity: float, length: int) -> np.ndarray:
+def keep_table(phase: Phase, shapes: Shapes, sparsity: float, length: int) -> np.ndarray:
     """Counts of kept weights at each update, int32 (length,) or (length, L)."""
-    counts = [masks.keep_counts(sizes, s, phase.scope) for s in phase.sparsities(sparsity)]
-    return _filled(counts, length)
+    return _filled(phase.keep(shapes, sparsity), length)
+
+
+@dataclasses.dataclass
+class Stage:
+    """The realizations of one phase on the devices: their scalars and tables of kept counts."""
+
+    phase: Phase
+    clock: Clock
+    points: list[Point]
+    scalars: Scalars
+    keep: jax.Array
 
 
 @dataclasses.dataclass
 class Group:
-    """The points of one group on the devices: scalars, and one table of kept counts per phase."""
+    """Points that are trained together, and what each phase trains for them."""
 
     points: list[Point]
-    scalars: Scalars
-    keeps: list[jax.Array]
+    stages: list[Stage]
+
+    @property
+    def phases(self) -> list[Phase]:
+        return [stage.phase for stage in self.stages]
+
+    def row(self, index: int, point: Point) -> int:
+        """Where phase `index` trains a point."""
+        stage = self.stages[index]
+        return stage.points.index(trained_as(point, stage.phase))
+
+    def delivered(self, index: int) -> list[Point]:
+        """The points whose cards are finished at the end of a phase."""
+        asked = self.stages[index].phase.delivers
+        return [p for p in self.points if asked is None or p.sparsity in asked]
 
 
 class Trainer:
-    """Deals, trains, evaluates and finishes a group of realizations.
+    """Deals, trains, evaluates and finishes groups of realizations.
 
-    All phases share tables of one length, so that a phase compiles once for all that have its rules. `compile_seconds`
-    counts what compilation took.
+    All phases of a group share tables of one length, so that a phase compiles once for all that have its rules.
+    `compile_seconds` counts what compilation took.
     """
 
     def __init__(self, c: ConfigDict, data: Data, layout: Layout):
@@ -98,8 +139,8 @@ class Trainer:
         self.recipe = recipe_of(c, self.spec, layout)
         self.steps_per_epoch = len(data.train_images) // c.batch_size
         self.method = methods.method(c.method)
-        self.phases: list[Phase] = self.method.phases(c, self.steps_per_epoch)
-        self.sizes = list(layer_sizes(self.spec).values())
+        self.shapes = list(layer_shapes(self.spec).values())
+        self.size = sum(int(np.prod(s)) for s in self.shapes)
         self.compile_seconds = 0.0
         self._c, self._programs = c, {}
         self._train = layout.replicate((data.train_images, data.train_labels))
@@ -107,39 +148,29 @@ class Trainer:
         padded = clean.padded(data.test_images, data.test_labels, per_device * layout.split)
         self._test = layout.replicate(padded)
         self._measure = partial(clean.measure, batch_size=per_device)
-        self._clocks = [self._clock(i) for i in range(len(self.phases))]
 
     def group(self, points: list[Point]) -> Group:
         """Put the points on the devices, padded by repeating the last one."""
-        padded = self.layout.pad(points)
-        column = lambda name: np.float32([getattr(p, name) for p in padded])
-        scalars = Scalars(
-            seed=np.uint32([p.seed for p in padded]),
-            learning_rate=column("learning_rate"),
-            weight_decay=column("weight_decay"),
-            density=np.float32([1 - p.sparsity for p in padded]),
-        )
-        length = max(len(p.updates) for p in self.phases)
-        keeps = [
-            np.stack([keep_table(phase, self.sizes, p.sparsity, length) for p in padded])
-            for phase in self.phases
-        ]
-        return Group(points, self.layout.put(scalars), [self.layout.put(k) for k in keeps])
-
-    def _clock(self, index: int) -> Clock:
-        phase = self.phases[index]
-        updates = max(len(p.updates) for p in self.phases)
-        steps = max(p.steps for p in self.phases)
-        clock = Clock(
-            phase=np.int32(index),
-            updates_U=_filled([np.int32(u) for u in phase.updates], updates, np.int32(NEVER)),
-            rate_T=np.pad(phase.rate, (0, steps - phase.steps)),
-        )
-        return self.layout.replicate(clock)
+        phases = phases_of(self._c, points, self.steps_per_epoch)
+        updates = max(len(p.updates) for p in phases)
+        steps = max(p.last for p in phases)
+        stages = []
+        for phase in phases:
+            trained = distinct(points, phase)
+            padded = self.layout.pad(trained, whole=len(trained) == len(points))
+            keep = np.stack([keep_table(phase, self.shapes, p.sparsity, updates) for p in padded])
+            clock = Clock(
+                phase=np.int32(phase.number),
+                updates_U=_filled([np.int32(u) for u in phase.updates], updates, np.int32(NEVER)),
+                rate_T=np.pad(phase.rate, (0, steps - phase.last)),
+            )
+            clock, put = self.layout.replicate(clock), self.layout.put
+            stages.append(Stage(phase, clock, trained, put(_scalars(padded)), put(keep)))
+        return Group(points, stages)
 
     def _call(self, name: str, f: Callable, mapped: tuple[bool, ...], args: tuple, donate=()):
-        """Run f mapped over realizations; compiled once per name, rules and tree structure."""
-        key = (name, jax.tree.structure(args))
+        """Run f mapped over realizations; compiled once per name, rules, tree structure and number."""
+        key = (name, jax.tree.structure(args), jax.tree.leaves(args)[0].shape[0])
         if key not in self._programs:
             began = time.monotonic()
             program = self.layout.map(f, mapped, donate).lower(*args).compile()
@@ -153,58 +184,97 @@ class Trainer:
         return len(self._programs)
 
     def deal(self, group: Group) -> TrainState:
-        """Fresh cards."""
-        init = partial(self.method.init, self._c) if hasattr(self.method, "init") else None
-        f = partial(train.deal, recipe=self.recipe, init=init)
-        return self._call("deal", f, (True,), (group.scalars,))
+        """Fresh cards for the first phase."""
+        return self._call("deal", *self._deal(group))
 
-    def state_like(self, group: Group) -> TrainState:
-        """What `deal` gives, as shapes with shardings, to restore into."""
+    def _deal(self, group: Group):
+        """What deals, which of its arguments are mapped, and these."""
         init = partial(self.method.init, self._c) if hasattr(self.method, "init") else None
-        f = self.layout.map(partial(train.deal, recipe=self.recipe, init=init), (True,))
-        place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.layout.sharded)
-        return jax.tree.map(place, jax.eval_shape(f, group.scalars))
+        saves = self.method.saves(self._c) if hasattr(self.method, "saves") else ()
+        f = partial(train.deal, recipe=self.recipe, init=init, saves=saves)
+        stage = group.stages[0]
+        given = {}
+        if hasattr(self.method, "given"):
+            padded = self.layout.pad(stage.points, whole=len(stage.points) == len(group.points))
+            given = self.layout.put(self.method.given(self._c, self.spec, padded))
+        return f, (True, True), (stage.scalars, given)
+
+    def state_like(self, group: Group, index: int) -> TrainState:
+        """What a checkpoint of phase `index` holds, as shapes with shardings, to restore into."""
+        f, mapped, args = self._deal(group)
+        rows = group.stages[index].keep.shape[0]
+        place = lambda x: jax.ShapeDtypeStruct(
+            (rows, *x.shape[1:]), x.dtype, sharding=self.layout.sharded
+        )
+        return jax.tree.map(place, jax.eval_shape(self.layout.map(f, mapped), *args))
 
     def enter(self, state: TrainState, group: Group, index: int) -> TrainState:
-        """Begin a phase."""
-        rules = self.phases[index].rules
+        """Begin a phase, with as many realizations as it trains."""
+        stage = group.stages[index]
+        if index and stage.points != group.stages[index - 1].points:
+            state = self._expand(state, group, index)
+        rules = stage.phase.rules
         f = partial(train.enter, recipe=self.recipe, rules=rules)
-        args = (state, group.scalars, group.keeps[index], self._clocks[index])
-        return self._call(f"enter {rules}", f, (True, True, True, False), args, donate=(0,))
+        args = (state, stage.scalars, stage.keep, stage.clock, *self._train)
+        mapped = (True, True, True, False, False, False)
+        return self._call(f"enter {rules}", f, mapped, args, donate=(0,))
+
+    def _expand(self, state: TrainState, group: Group, index: int) -> TrainState:
+        """Every realization of a phase with the state that the phase before left for it."""
+        before, stage = group.stages[index - 1], group.stages[index]
+        came_from = [before.points.index(trained_as(p, before.phase)) for p in stage.points]
+        rows = came_from + [came_from[-1]] * (stage.keep.shape[0] - len(came_from))
+        take = lambda state: jax.tree.map(lambda x: x[np.array(rows)], state)
+        return jax.jit(take, out_shardings=self.layout.sharded)(state)
 
     def chunk(
         self, state: TrainState, group: Group, index: int, first: int, last: int, anew: bool
     ) -> tuple[TrainState, Tree]:
         """Steps first to last of a phase, within one epoch; (state, report) without waiting."""
-        rules = self.phases[index].rules
+        stage = group.stages[index]
+        rules = stage.phase.rules
         f = partial(train.chunk, recipe=self.recipe, rules=rules)
         bounds = self.layout.replicate(np.int32([first, last, anew]))
-        args = (state, group.scalars, group.keeps[index], self._clocks[index], bounds, *self._train)
+        args = (state, stage.scalars, stage.keep, stage.clock, bounds, *self._train)
         mapped = (True, True, True, False, False, False, False)
-        return self._call(f"chunk {rules}", f, mapped, args, donate=(0,))
+        return self._call(f"chunk {rules.view} {rules.remask}", f, mapped, args, donate=(0,))
 
     def evaluate(self, state: TrainState, group: Group, index: int, at: int) -> Tree:
         """Sums on the test set for every realization, without waiting."""
-        rules = self.phases[index].rules
+        stage = group.stages[index]
+        rules = stage.phase.rules
         f = partial(train.evaluate, measure=self._measure, recipe=self.recipe, rules=rules)
         step = self.layout.replicate(np.int32(at))
-        args = (state, group.keeps[index], self._clocks[index], step, *self._test)
+        args = (state, stage.keep, stage.clock, step, *self._test)
         mapped = (True, True, False, False, False, False)
-        return self._call(f"evaluate {rules}", f, mapped, args)
+        return self._call(f"evaluate {rules.view}", f, mapped, args)
 
-    def finish(self, state: TrainState, group: Group, index: int):
+    def finish(self, state: TrainState, group: Group, index: int) -> Card:
         """The stacked cards that a phase delivers."""
-        phase = self.phases[index]
-        f = partial(train.finish, rules=phase.rules)
-        step = self.layout.replicate(np.int32(phase.steps))
-        args = (state, group.keeps[index], self._clocks[index], step)
-        return self._call(f"finish {phase.rules}", f, (True, True, False, False), args)
+        stage = group.stages[index]
+        f = partial(train.finish, rules=stage.phase.rules)
+        step = self.layout.replicate(np.int32(stage.phase.last))
+        args = (state, stage.keep, stage.clock, step)
+        name = f"finish {stage.phase.rules.finish}"
+        return self._call(name, f, (True, True, False, False), args)
 
-    def kept(self, cards) -> jax.Array:
-        """Number of prunable weights that stay, int32 (R,): all of them where a card has no mask."""
-        total = sum(self.sizes)
+    def recalibrate(self, cards: Card, images: int) -> tuple[Card, jax.Array]:
+        """(cards, shift (R,)): BatchNorm averages anew, on whole batches of at most so many training images."""
+        batches = max(1, min(images // self.recipe.batch_size, self.steps_per_epoch))
+        f = partial(train.recalibrate, recipe=self.recipe, batches=batches)
+        return self._call(f"recalibrate {batches}", f, (True, False), (cards, self._train[0]))
 
-        def count(card):
-            return masks.kept(card.mask) if jax.tree.leaves(card.mask) else np.int32(total)
+    def evaluate_cards(self, cards: Card) -> Tree:
+        """Sums on the test set for finished cards."""
+        f = partial(train.evaluate_card, measure=self._measure, recipe=self.recipe)
+        return self._call("evaluate cards", f, (True, False, False), (cards, *self._test))
 
-        return self._call("kept", lambda card: jax.numpy.asarray(count(card)), (True,), (cards,))
+
+def _scalars(points: list[Point]) -> Scalars:
+    column = lambda name: np.float32([getattr(p, name) for p in points])
+    return Scalars(
+        seed=np.uint32([p.seed for p in points]),
+        learning_rate=column("learning_rate"),
+        weight_decay=column("weight_decay"),
+        density=np.float32([1 - p.sparsity for p in points]),
+    )

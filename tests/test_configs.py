@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from cards_jax import config, main, models
+from cards_jax import config, main, methods, models
 from cards_jax.models import Spec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,17 +15,37 @@ MILLIONS = {"conv2": 4_300_992, "conv4": 2_425_024, "conv6": 2_261_184, "conv8":
 MILLIONS |= {"resnet18": 11_164_352}  # prunable weights of the originals' networks
 
 
+TICKETS = [name for name in NAMES if name.startswith("ticket")]  # they need another run's folder
+
+
 def loaded(name: str, *overrides: str) -> config.ConfigDict:
     """The resolved config behind --config=configs/NAME."""
     return main.parse(["cards_jax", f"--config=configs/{name}", *overrides])[1]
 
 
-def test_the_expected_configs_are_there():
-    methods = {f"{m}_{net}.py" for m in ("bp", "ep", "dense") for net in ("conv", "resnet18")}
-    assert set(NAMES) == methods | {"quickstart.py"}
+def test_every_method_has_its_config():
+    for method in ("dense", "ft", "gmp", "lth", "lrr", "ep", "bp"):
+        assert {f"{method}_conv.py", f"{method}_resnet18.py"} <= set(NAMES)
+    found = {loaded(name).method for name in NAMES if name not in TICKETS}
+    assert found == set(methods.names()) - {"ticket"}
 
 
-@pytest.mark.parametrize("name", NAMES + VARIANTS)
+@pytest.mark.parametrize("name", TICKETS)
+def test_a_ticket_needs_the_run_that_found_it(name):
+    with pytest.raises(config.ConfigError, match="ticket.source=None: must be the folder of a"):
+        loaded(name)
+
+
+@pytest.mark.parametrize("levels, sparsity, epochs", [("7", 0.7903, 1280), ("13", 0.945, 2240)])
+def test_controls_have_the_budget_of_lrr(levels, sparsity, epochs):
+    gmp, ft = loaded(f"gmp_long_resnet18.py:{levels}"), loaded(f"ft_long_resnet18.py:{levels}")
+    cyclic = loaded(f"dense_cyclic_resnet18.py:{levels}")
+    assert gmp.sparsity == ft.sparsity == (sparsity,)
+    assert gmp.epochs == ft.epochs + ft.finetune.epochs == epochs
+    assert cyclic.epochs * (cyclic.pruning.cycles + 1) == epochs
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in TICKETS] + VARIANTS)
 def test_is_valid_and_builds_its_network(name):
     c = loaded(name)
     model, default = c.model.name, models.family(c.model.name).WIDTH

@@ -2,7 +2,9 @@
 
 A new method is one new file with
   phases(c, steps_per_epoch) -> list[Phase], and optionally
-  init(c, card, key, density) -> Card, which turns a freshly initialised dense card into the method's own;
+  init(c, card, start) -> Card, which turns a freshly initialised dense card into the method's own;
+  given(c, spec, points) -> {name: array (R, ...)}, what `init` needs from elsewhere (`start.given`);
+  saves(c) -> names of the cards that its phases set aside;
   PRUNES = False where it keeps every weight;
   AFFINE = False where its networks have fixed BatchNorm and no biases by default;
   check(c), which raises ConfigError for fields that it cannot use.

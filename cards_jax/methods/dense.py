@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from cards_jax.card import Card
 from cards_jax.config import ConfigError
-from cards_jax.phase import Phase, Rules
+from cards_jax.phase import Phase, Rules, Uniform
 from cards_jax.schedules import learning_rate_table
 from cards_jax.tree import Tree
 
@@ -33,4 +33,4 @@ def check(c: ConfigDict) -> None:
 def phases(c: ConfigDict, steps_per_epoch: int) -> list[Phase]:
     """One phase over all epochs."""
     rate = learning_rate_table(c, steps_per_epoch)
-    return [Phase("train", Rules(view, finish), rate.size, rate)]
+    return [Phase("train", Rules(view, finish), rate, Uniform())]

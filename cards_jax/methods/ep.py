@@ -1,12 +1,11 @@
 """ep: edge-popup. Random weights stay frozen; scores are trained, and those with the largest |score| pop up."""
 
-from jax import Array
 from ml_collections import ConfigDict
 
 from cards_jax import models, popup
 from cards_jax.card import Card
 from cards_jax.config import ConfigError, one_of
-from cards_jax.phase import Phase, Rules
+from cards_jax.phase import Phase, Rules, Start, Uniform
 from cards_jax.schedules import learning_rate_table, progressive_sparsities
 
 AFFINE = False
@@ -19,9 +18,10 @@ def weight_scale(c: ConfigDict) -> str:
     return c.popup.weight_scale or ("none" if normalised else "inv_keep")
 
 
-def init(c: ConfigDict, card: Card, key: Array, density: Array, default: str = WEIGHT_INIT) -> Card:
+def init(c: ConfigDict, card: Card, start: Start, default: str = WEIGHT_INIT) -> Card:
     """Frozen random weights and fresh scores in the place of the dense card's weights."""
-    return popup.start(card, key, density, c.popup.weight_init or default, weight_scale(c))
+    kind = c.popup.weight_init or default
+    return popup.start(card, start.key, start.density, kind, weight_scale(c))
 
 
 def check(c: ConfigDict) -> None:
@@ -52,10 +52,8 @@ def phases(c: ConfigDict, steps_per_epoch: int, binary: bool = False) -> list[Ph
         Phase(
             name="train",
             rules=rules,
-            steps=rate.size,
             rate=rate,
-            scope=c.scope,
+            keep=Uniform(c.scope, lambda final: progressive_sparsities(final, epochs)),
             updates=tuple(e * steps_per_epoch for e in range(epochs + 1)),
-            sparsities=lambda final: progressive_sparsities(final, epochs),
         )
     ]

@@ -1,0 +1,87 @@
+"""Several runs in one table: methods side by side, relative to one dense run.
+
+python -m cards_jax.compare RUN_FOLDER ... --baseline=DENSE_RUN_FOLDER [--save=PATH]
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cards_jax import files, report
+
+MISUSED = 2  # exit code
+
+
+def results_of(folder: Path) -> list[dict[str, Any]]:
+    """The results of a run; ValueError, naming the folder, where it has none that can be read."""
+    try:
+        results = json.loads((folder / "results.json").read_text())["results"]
+        report.summarise(results)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}: no readable results.json there ({error})") from None
+    return results
+
+
+def shared_data(folders: list[Path]) -> None:
+    """Raise ValueError unless all runs were trained on one data set."""
+    prints = {}
+    for folder in folders:
+        try:
+            prints[folder] = json.loads((folder / "state.json").read_text())["data"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{folder}: no readable state.json there ({error})") from None
+    for folder, found in prints.items():
+        if found != prints[folders[0]]:
+            raise ValueError(
+                f"{folder}: trained on other images (fingerprint {found}) than {folders[0]} "
+                f"({prints[folders[0]]}); allowed is one data set"
+            )
+
+
+def compared(folders: list[Path], baseline: Path | None) -> tuple[str, str, list, list]:
+    """(caption, markdown table, summary rows, results) of runs beside their dense baseline.
+
+    Raises ValueError for folders without results and for runs on different images.
+    """
+    shared_data([*folders, *([baseline] if baseline else [])])
+    dense = results_of(baseline) if baseline else []
+    results = [r for folder in folders for r in results_of(folder)]
+    dense_rows, rows = report.summarise(dense), report.summarise(results, dense)
+    shown = [*dense_rows, *rows]
+    table = report.markdown_table(shown, report.table_columns(shown))
+    return report.caption(shown), table, shown, [*dense, *results]
+
+
+def save(path: Path, text: str, rows: list[dict], results: list[dict]) -> None:
+    """PATH.md, the table; PATH.csv, every realization; PATH.png and PATH.svg, accuracy against sparsity."""
+    files.write_atomically(path.with_name(f"{path.name}.md"), text)
+    files.write_atomically(path.with_name(f"{path.name}.csv"), report.csv_table(results))
+    dense = [row for row in rows if row["method"] == "dense"]
+    report.plot_sparsity(path, [row for row in rows if row["method"] != "dense"], dense)
+
+
+def main() -> int:
+    """Print the table, and save it where asked: PATH.md, PATH.csv (every realization), PATH.png and PATH.svg."""
+    form = argparse.ArgumentParser(
+        "python -m cards_jax.compare", description=__doc__.split("\n")[0]
+    )
+    form.add_argument("folders", nargs="+", type=Path, help="of finished runs")
+    form.add_argument("--baseline", type=Path, help="folder of a dense run on the same data")
+    form.add_argument("--save", type=Path, help="writes SAVE.md, SAVE.csv, SAVE.png, SAVE.svg")
+    args = form.parse_args()
+    try:
+        caption, table, rows, results = compared(args.folders, args.baseline)
+        text = f"{caption}\n\n{table}"
+        print(text)
+        if args.save:
+            save(args.save, text, rows, results)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return MISUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

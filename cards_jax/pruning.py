@@ -1,0 +1,126 @@
+"""Pruning of weights: what the methods share that train weights and remove some of them for good."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
+
+from cards_jax import masks
+from cards_jax.card import Card
+from cards_jax.config import ConfigError, one_of
+from cards_jax.phase import Counts, Entry, Rules, Saved, Shapes, Start, Uniform
+from cards_jax.tree import Tree, map_leaves, only_prunable
+
+DISTRIBUTIONS = ("uniform", "erk")
+
+
+def init(c: ConfigDict, card: Card, start: Start) -> Card:
+    """The dense card with a mask that keeps every prunable weight, so that all phases have one tree shape."""
+    del c, start
+    keep_all = lambda w: None if w is None else jnp.ones(w.shape, bool)
+    return card.replace(mask=map_leaves(keep_all, only_prunable(card.params)))
+
+
+def view(card: Card, keep: Array) -> Tree:
+    """The weights that the mask keeps; gradients reach no other."""
+    del keep
+    return masks.apply(card.params, card.mask)
+
+
+def finish(card: Card, keep: Array) -> Card:
+    """The card with pruned weights exactly zero."""
+    return card.replace(params=view(card, keep))
+
+
+def magnitude(card: Card, entry: Entry) -> Tree:
+    """Scores: the weights themselves, ranked by their absolute value."""
+    del entry
+    return card.params
+
+
+def chance(card: Card, entry: Entry) -> Tree:
+    """Scores: random."""
+    leaves, treedef = jax.tree.flatten(only_prunable(card.params))
+    draw = lambda i, w: jax.random.uniform(jax.random.fold_in(entry.key, i), w.shape)
+    drawn = jax.tree.unflatten(treedef, [draw(i, w) for i, w in enumerate(leaves)])
+    return map_leaves(lambda s, w: w if s is None else s, drawn, card.params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Save:
+    """Enter a phase by setting the card aside under a name."""
+
+    name: str
+
+    def __call__(self, card: Card, saved: Saved, entry: Entry) -> tuple[Card, Saved]:
+        del entry
+        return card, {**saved, self.name: card}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prune:
+    """Enter a phase by pruning, within the mask there is, to the phase's count.
+
+    score(card, entry) -> tree of scores; the largest absolute ones stay.
+    begin_at: name of a saved card to depart from, instead of the present one.
+    save_as: name under which the card is set aside before it is pruned.
+    rewind_to: name of a saved card whose weights and BatchNorm return under the new mask; None keeps the present ones.
+    """
+
+    score: Callable[[Card, Entry], Tree] = magnitude
+    begin_at: str | None = None
+    save_as: str | None = None
+    rewind_to: str | None = None
+    selection: str | None = None
+
+    def __call__(self, card: Card, saved: Saved, entry: Entry) -> tuple[Card, Saved]:
+        card = saved[self.begin_at] if self.begin_at else card
+        saved = {**saved, self.save_as: card} if self.save_as else saved
+        mask = masks.prune(self.score(card, entry), card.mask, entry.keep, self.selection)
+        back = saved[self.rewind_to] if self.rewind_to else card
+        pruned = masks.apply(back.params, mask)
+        return card.replace(params=pruned, stats=back.stats, mask=mask), saved
+
+
+def rules(**changes) -> Rules:
+    """The rules of a phase that trains the weights under their mask."""
+    return Rules(view, finish, **changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Erk:
+    """Counts of kept weights under the Erdos-Renyi-kernel distribution over layers."""
+
+    def __call__(self, shapes: Shapes, final: float) -> list:
+        return [masks.erk_counts(shapes, final)]
+
+
+def counts(c: ConfigDict) -> Counts:
+    """Kept counts for a card's final sparsity, under the config's scope and distribution."""
+    return Erk() if c.pruning.distribution == "erk" else Uniform(c.scope)
+
+
+def keep_all(c: ConfigDict) -> Counts:
+    """Counts of a phase that prunes nothing."""
+    return Uniform(c.scope, lambda final: [0.0])
+
+
+def check(c: ConfigDict) -> None:
+    """Raise ConfigError for a distribution over layers that the scope does not have."""
+    one_of(c, "pruning.distribution", DISTRIBUTIONS)
+    if c.pruning.distribution != "uniform" and c.scope == "global":
+        raise ConfigError(
+            f"pruning.distribution={c.pruning.distribution!r}: allowed with scope='global' is 'uniform' "
+            "(a distribution over layers needs scope='layerwise')"
+        )
+
+
+def check_uniform(c: ConfigDict) -> None:
+    """Raise ConfigError for a distribution, of a method that has none."""
+    if c.pruning.distribution != "uniform":
+        raise ConfigError(
+            f"pruning.distribution={c.pruning.distribution!r}: method {c.method!r} allows 'uniform'"
+        )
