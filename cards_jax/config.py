@@ -100,6 +100,9 @@ def defaults() -> ConfigDict:
     c.compute.dtype = "float32"  # of activations; "bfloat16" pays on accelerators only
     c.compute.convolution = placeholder(str)  # models/convolution.py; None is measured per backend
     c.compute.selection = placeholder(str)  # select.py; None is measured per backend
+    c.compute.mapping = placeholder(
+        str
+    )  # "loop" or "vmap" over a device's realizations; None likewise
     c.compute.group_size = 0  # realizations at a time; 0 is what fits the memory
     c.compute.batch_split = 0  # devices that share one batch; 0 is automatic
     c.compute.devices = 0  # 0 is all; on a CPU one per core
@@ -369,7 +372,7 @@ def validate(c: ConfigDict) -> ConfigDict:
 
     Raises ConfigError with one line that names the field, its value and what is allowed.
     """
-    from cards_jax import data, methods, models  # here: they depend on this module
+    from cards_jax import data, methods, models, realizations  # here: they depend on this module
     from cards_jax.models import convolution
 
     _check_axes(c)
@@ -386,6 +389,8 @@ def validate(c: ConfigDict) -> ConfigDict:
         one_of(c, "compute.convolution", convolution.FORMULATIONS)
     if c.compute.selection is not None:
         one_of(c, "compute.selection", ("histogram", "bisection"))
+    if c.compute.mapping is not None:
+        one_of(c, "compute.mapping", realizations.MAPPINGS)
     values = flat(c)
     for field, (low, high, text) in RANGES.items():
         in_range(field, values[field], low, high, text)

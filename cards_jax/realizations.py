@@ -5,10 +5,12 @@ This is the only owner of the axis R: every other function is written for one re
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -16,14 +18,20 @@ from jax.sharding import PartitionSpec as P
 from cards_jax.tree import Tree
 
 REALIZATION, BATCH = "realization", "batch"
+MAPPINGS = ("loop", "vmap")
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Devices as a (realization, batch) mesh, and how many realizations a group holds after padding."""
+    """Devices as a (realization, batch) mesh, and how many realizations a group holds after padding.
+
+    loop: whether a device computes its realizations one after another, by a loop inside the program, or side by side
+    under vmap. A CPU has nothing to gain from a wider array: activations of one realization stay in its cache.
+    """
 
     mesh: Mesh
     group: int
+    loop: bool
 
     @property
     def rows(self) -> int:
@@ -64,11 +72,15 @@ class Layout:
     def map(self, f: Callable, mapped: tuple[bool, ...], donate: tuple[int, ...] = ()) -> Callable:
         """jit(shard_map(vmap(f))): f sees one realization; arguments that are not `mapped` are shared by all.
 
+        With `loop` it is lax.map in the place of vmap, and f is compiled for one realization whatever their number.
+
         No collective joins realizations: a plain jit of vmap with a sharded axis makes XLA gather grouped convolutions
         and FFTs. Every output has the leading axis R.
         """
         specs = tuple(P(REALIZATION) if m else P() for m in mapped)
         many = jax.vmap(f, in_axes=tuple(0 if m else None for m in mapped))
+        if self.loop:
+            many = partial(_one_after_another, f, mapped)
         # Replication over the batch axis is ours to see to (means over it), hence no check.
         local = jax.shard_map(
             many, mesh=self.mesh, in_specs=specs, out_specs=P(REALIZATION), check_vma=False
@@ -78,12 +90,28 @@ class Layout:
         return jax.jit(local, donate_argnums=donate, out_shardings=self.sharded)
 
 
+def _one_after_another(f: Callable, mapped: tuple[bool, ...], *args: Tree) -> Tree:
+    """f over the leading axis of the mapped arguments, in a loop."""
+    over = tuple(x for x, m in zip(args, mapped, strict=True) if m)
+
+    def one(mine: tuple) -> Tree:
+        rest = iter(mine)
+        return f(*(next(rest) if m else x for x, m in zip(args, mapped, strict=True)))
+
+    return lax.map(one, over)
+
+
 def _place(x: np.ndarray, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
 def layout(
-    count: int, split: int = 0, batch_size: int = 0, devices: int = 0, exact: bool = False
+    count: int,
+    split: int = 0,
+    batch_size: int = 0,
+    devices: int = 0,
+    exact: bool = False,
+    mapping: str | None = None,
 ) -> Layout:
     """The mesh for a group of `count` realizations.
 
@@ -94,6 +122,7 @@ def layout(
       devices: how many to use; 0 is all.
       exact: the group keeps its size (it was begun elsewhere), and uses as many devices as divide it; otherwise it is
         padded to a multiple of the mesh's rows.
+      mapping: "loop" or "vmap" over the realizations of a device; None is a loop on a CPU and vmap elsewhere.
 
     Raises ValueError if `split` does not divide devices and batch.
     """
@@ -112,7 +141,8 @@ def layout(
         rows = max(n for n in range(1, rows + 1) if count % n == 0)
     grid = np.array(found[: rows * split]).reshape(rows, split)
     mesh = Mesh(grid, (REALIZATION, BATCH), axis_types=(AxisType.Auto,) * 2)
-    return Layout(mesh, -(-count // rows) * rows)
+    loop = mapping == "loop" if mapping else found[0].platform == "cpu"
+    return Layout(mesh, -(-count // rows) * rows, loop)
 
 
 def fetch(tree: Tree) -> Tree:

@@ -32,6 +32,7 @@ def layout_of(c: ConfigDict, d: Data, count: int, group: int = 0) -> Layout:
         split=c.compute.batch_split,
         batch_size=c.batch_size,
         devices=c.compute.devices,
+        mapping=c.compute.mapping,
     )
     try:
         if group:

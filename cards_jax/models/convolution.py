@@ -22,10 +22,9 @@ from cards_jax.unroll import unroll
 
 FORMULATIONS = ("native", "unrolled", "canonical", "patches")
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-CHUNK_FLOATS = (
-    2**18
-)  # activations in one convolution of the kernel's gradient: more leave a core's cache
-UNROLLED_CHUNKS = 16  # more are looped over, to keep programs small
+# Of the kernel's gradient on a CPU.
+CUT_FROM, TILE_IMAGES, TILE_ROWS = 16, 8, 4  # rows of a map that is cut, and of its tiles
+TILE_FLOATS = 2**18  # activations of a tile of uncut maps
 
 
 def default_formulation() -> str:
@@ -122,29 +121,38 @@ def _flipped_convolution(g, kernel):
 
 
 def _kernel_gradient(x, g, k):
-    """dL/dkernel as a convolution: channels of x are its images, images its channels, g its kernel."""
+    """dL/dkernel as a convolution: channels of x are its images, images its channels, g its kernel.
 
-    def once(x, g):
+    Computed in tiles of a few images and rows, because a core's cache is small, and added up.
+    """
+    batch, H, W, C = x.shape
+    images, rows = _tile(batch, H, W, max(C, g.shape[-1]))
+    inside = k // 2 if rows == H else 0  # else the rows beside a tile belong to it
+    padded = jnp.pad(x, ((0, 0), (k // 2 - inside,) * 2, (0, 0), (0, 0)))
+
+    def of_tile(i):
+        at = i // (H // rows) * images, i % (H // rows) * rows, 0, 0
+        x = lax.dynamic_slice(padded, at, (images, rows + 2 * (k // 2 - inside), W, C))
+        part = lax.dynamic_slice(g, at, (images, rows, W, g.shape[-1]))
         x_CHWB = lax.optimization_barrier(x.transpose(3, 1, 2, 0))
-        g_HWBD = lax.optimization_barrier(g.transpose(1, 2, 0, 3))
-        product = lax.conv_general_dilated(
-            x_CHWB, g_HWBD, (1, 1), [(k // 2, k // 2)] * 2, dimension_numbers=LAYOUT
-        )
-        return lax.optimization_barrier(product).transpose(1, 2, 0, 3)
+        g_HWBD = lax.optimization_barrier(part.transpose(1, 2, 0, 3))
+        padding = [(inside, inside), (k // 2, k // 2)]
+        return lax.conv_general_dilated(x_CHWB, g_HWBD, (1, 1), padding, dimension_numbers=LAYOUT)
 
-    batch, chunk = x.shape[0], _chunk(x.shape, g.shape)
-    cut = lambda z, i: lax.dynamic_slice_in_dim(z, i * chunk, chunk)
-    add = lambda i, total: total + once(cut(x, i), cut(g, i))
-    first = once(x[:chunk], g[:chunk])
-    count = batch // chunk
-    return lax.fori_loop(1, count, add, first, unroll=min(count, UNROLLED_CHUNKS))
+    count = batch // images * (H // rows)
+    total = lax.fori_loop(1, count, lambda i, total: total + of_tile(i), of_tile(0))
+    return lax.optimization_barrier(total).transpose(1, 2, 0, 3)
 
 
-def _chunk(x_shape: tuple[int, ...], g_shape: tuple[int, ...]) -> int:
-    """The largest divisor of the batch whose activations fit CHUNK_FLOATS, one image at least."""
-    batch, H, W, C = x_shape
-    most = max(1, CHUNK_FLOATS // (H * W * max(C, g_shape[-1])))
-    return max(n for n in range(1, min(most, batch) + 1) if batch % n == 0)
+def _tile(batch: int, H: int, W: int, channels: int) -> tuple[int, int]:
+    """Images and rows of a tile, divisors of the batch and of H: measured on a core with 1 MiB of cache.
+
+    A small map is not cut: the rows that neighbouring tiles share would cost more than the cache gives.
+    """
+    divisor = lambda n, most: max(d for d in range(1, max(1, min(n, most)) + 1) if n % d == 0)
+    if H >= CUT_FROM:
+        return divisor(batch, TILE_IMAGES), divisor(H, TILE_ROWS)
+    return divisor(batch, TILE_FLOATS // (H * W * channels)), H
 
 
 @cache

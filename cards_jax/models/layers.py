@@ -105,12 +105,42 @@ class BatchNorm(nn.Module):
         return (x_BHWC * scale.reshape(channels) + shift.reshape(channels)).astype(x_BHWC.dtype)
 
 
+@jax.custom_vjp
 def max_pool(x_BHWC: Array) -> Array:
-    """2x2 maximum, stride 2: a maximum of strided slices is 5 times faster than reduce_window on a CPU."""
+    """2x2 maximum, stride 2: a maximum of strided slices is 5 times faster than reduce_window on a CPU.
+
+    The gradient goes to the largest of each four, in equal shares where several are.
+    """
+    a, b, c, d = _corners(x_BHWC)
+    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+
+
+def _corners(x_BHWC: Array) -> list[Array]:
+    """The four pixels of every 2x2 block, an odd last row or column left out."""
     _, H, W, _ = x_BHWC.shape
     x = x_BHWC[:, : H // 2 * 2, : W // 2 * 2]
-    rows = jnp.maximum(x[:, ::2], x[:, 1::2])
-    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
+    return [x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+
+
+def _max_pool_forward(x):
+    out = max_pool(x)
+    return out, (x, out)
+
+
+def _max_pool_backward(saved, g):
+    # Doubling what was pooled is one fused loop; transposing the slices would write the whole map four times.
+    x, out = saved
+    B, H, W, C = x.shape
+    ties = sum((corner == out).astype(g.dtype) for corner in _corners(x))
+    double = lambda z: jnp.broadcast_to(
+        z[:, :, None, :, None], (B, H // 2, 2, W // 2, 2, C)
+    ).reshape(B, H // 2 * 2, W // 2 * 2, C)
+    even = x[:, : H // 2 * 2, : W // 2 * 2]
+    grad = jnp.where(even == double(out), double(g / ties), 0)
+    return (jnp.pad(grad, ((0, 0), (0, H % 2), (0, W % 2), (0, 0))),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def global_average(x_BHWC: Array) -> Array:
