@@ -1,151 +1,237 @@
 """PyTorch state_dicts of the originals to and from cards: torch keys and numpy arrays, no torch, no pickle."""
 
+import dataclasses
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from cards_jax import models
+from cards_jax import card as card_module
+from cards_jax import masks
 from cards_jax.card import Card
 from cards_jax.models import Spec
-from cards_jax.tree import Tree, flatten, map_leaves, prunable, unflatten
+from cards_jax.popup import View
+from cards_jax.torch_keys import (
+    Table,
+    default_dialect,
+    dialect_of,
+    path_of,
+    spec_of,
+    table,
+    unwrapped,
+)
+from cards_jax.tree import Tree, fill, flatten, map_leaves, only_prunable, prunable, unflatten
 
-LEAF = {"weight": "kernel", "bias": "bias", "running_mean": "mean", "running_var": "var"}
-IGNORED = ("num_batches_tracked", "mu", "sigma")
-
-
-def _conv_path(module: str) -> str:
-    """convs.{0,2,5,7,...} are convolutions (a max-pool and ReLUs take numbers too), linear.{0,2,4} the head."""
-    kind, number = module.split(".")
-    number = int(number)
-    if kind == "linear":
-        return f"linear{number // 2 + 1}"
-    return f"conv{number // 5 * 2 + (number % 5) // 2 + 1}"
-
-
-def _resnet_path(module: str) -> str:
-    """layer1.0.conv1 is layer1_0/conv1; the projection is called downsample or shortcut."""
-    module = re.sub(r"^(layer\d)\.(\d+)\.", r"\1_\2/", module)
-    return re.sub(r"(downsample|shortcut)\.([01])", lambda m: PROJECTION[m[2]], module)
-
-
-PROJECTION = {"0": "shortcut_conv", "1": "shortcut_bn"}
-MODULE_PATH = {"conv": _conv_path, "resnet": _resnet_path}
-
-
-def path_of(key: str, spec: Spec) -> tuple[str, str]:
-    """(our slash path, torch's leaf name) of a torch key, e.g. ("layer1_0/conv1", "weight")."""
-    module, leaf = key.rsplit(".", 1)
-    family = models.family(spec.name).__name__.rsplit(".", 1)[-1]
-    return MODULE_PATH[family](module), leaf
-
-
-def _kernel_shape(path: str, spec: Spec) -> tuple[int, ...]:
-    params, _ = models.shapes(spec)
-    return flatten(params)[f"{path}/kernel"].shape
-
-
-def to_ours(x: np.ndarray, shape: tuple[int, ...], spec: Spec) -> np.ndarray:
-    """A torch kernel in our layout: OIHW to HWIO, (O, I) or (O, I, 1, 1) to (I, O).
-
-    The first linear layer behind a map reads it as (H, W, C), where torch reads (C, H, W).
-    """
-    if len(shape) == 4:
-        return x.transpose(2, 3, 1, 0)
-    x = x.reshape(x.shape[:2])
-    side = _flattened_side(x.shape[1], spec)
-    return x.reshape(x.shape[0], -1, side, side).transpose(2, 3, 1, 0).reshape(shape)
-
-
-def to_torch(x: np.ndarray, shape: tuple[int, ...], spec: Spec) -> np.ndarray:
-    """The inverse of `to_ours`, with torch's shape (O, I, kh, kw) or (O, I)."""
-    if x.ndim == 4:
-        return x.transpose(3, 2, 0, 1)
-    side = _flattened_side(x.shape[0], spec)
-    return x.reshape(side, side, -1, x.shape[1]).transpose(3, 2, 0, 1).reshape(shape)
-
-
-def _flattened_side(inputs: int, spec: Spec) -> int:
-    """Side of the map that a linear layer with so many inputs reads, 1 where it reads a vector."""
-    family = models.family(spec.name)
-    if not hasattr(family, "flattened"):
-        return 1
-    side, channels = family.flattened(spec)
-    return side if inputs == side * side * channels else 1
+__all__ = [
+    "export_deck",
+    "export_mask",
+    "export_state_dict",
+    "import_deck",
+    "import_state_dict",
+    "path_of",
+    "popped",
+    "spec_of",
+    "torch_layout",
+]
 
 
 def import_state_dict(
-    arrays: Mapping[str, np.ndarray], model: Spec | str, **options: Any
+    arrays: Mapping[str, np.ndarray],
+    model: Spec | str,
+    *,
+    mask: str | Mapping[str, np.ndarray] | None = None,
+    sparsity: float | None = None,
+    scope: str = "layerwise",
+    binary: bool = True,
+    **options: Any,
 ) -> tuple[Card, Tree]:
-    """A card from torch arrays, and the scores where there are any (else an empty tree).
+    """A card from torch arrays, and the popup scores where there are any (else an empty tree).
 
     Args:
-      arrays: {torch key: array}.
-      model: a spec, or an architecture's name with `options` for the spec's other fields (width, num_classes, ...);
-        `affine` and `bias` follow the keys that are there.
+      arrays: {torch key: array}. Prefixes of wrappers (`module.`, `model.`) go, and so do counters of batches and the
+        constants mu and sigma; popup scores may be there or not.
+      model: a spec, or an architecture's name; `spec_of` reads the rest from the arrays.
+      mask: "zeros" takes exact zeros as pruned (RobustBench's cards); {torch key: zeros and ones} is such a mask
+        (open_lth's mask.pth); None gives a card without a mask.
+      sparsity, scope, binary: where `sparsity` is given, the arrays' scores decide which weights stay (as in
+        hidden-networks and biprop), and the card has the effective weights: gain times sign if binary. (biprop's
+        layerwise gains are larger by up to a percent: it divides by the kept count, mostly less one.)
+      options: the spec's fields, e.g. width, num_classes, mean, std.
 
-    Raises ValueError naming the first key that is missing, unknown, or of another shape.
+    Raises ValueError naming the first key that is missing, unknown, of another shape or not of floats.
     """
-    spec = model if isinstance(model, Spec) else _spec(arrays, model, **options)
-    params, stats, scores = {}, {}, {}
-    for key, x in arrays.items():
-        if key.rsplit(".", 1)[-1] in IGNORED:
-            continue
-        path, leaf = path_of(key, spec)
-        x = np.asarray(x)
-        if leaf in ("running_mean", "running_var"):
-            stats[f"{path}/{LEAF[leaf]}"] = x
-        elif leaf == "scores":
-            scores[f"{path}/kernel"] = to_ours(x, _kernel_shape(path, spec), spec)
-        elif leaf == "weight" and x.ndim == 1:
-            params[f"{path}/scale"] = x
-        elif leaf == "weight":
-            params[f"{path}/kernel"] = to_ours(x, _kernel_shape(path, spec), spec)
-        else:
-            params[f"{path}/{LEAF[leaf]}"] = x
-    _check((params, stats), models.shapes(spec))
-    tree = lambda flat: unflatten({k: jnp.asarray(v) for k, v in sorted(flat.items())})
-    nothing = map_leaves(lambda _: None, tree(params))
-    return Card(tree(params), nothing, nothing, tree(stats)), tree(scores)
+    if mask is not None and sparsity is not None:
+        raise ValueError("mask, sparsity: one of them decides which weights stay, not both")
+    arrays = unwrapped(arrays)
+    if isinstance(model, Spec):
+        spec = dataclasses.replace(model, **options)
+    else:
+        spec = spec_of(arrays, model, **options)
+    places = table(spec, dialect_of(arrays, spec))
+    _check(arrays, places, spec)
+    parts: dict[str, dict] = {"params": {}, "stats": {}, "scores": {}}
+    for key, place in places.items():
+        if key in arrays:
+            parts[place.part][place.path] = _array(place.to_ours(arrays[key]))
+    params, stats, scores = (unflatten(part) for part in parts.values())
+    nothing = map_leaves(lambda _: None, params)
+    card = Card(params, nothing, _mask(params, mask, places), stats)
+    if sparsity is not None:
+        card = popped(card, scores, sparsity, scope, binary)
+    return card, scores
 
 
-def _spec(arrays: Mapping[str, np.ndarray], name: str, **options: Any) -> Spec:
-    module = models.family(name)
-    last = next(
-        k for k in reversed(sorted(arrays)) if k.startswith(("fc.weight", "linear.4.weight"))
-    )
-    facts = {
-        "width": module.WIDTH,
-        "num_classes": arrays[last].shape[0],
-        "affine": any(k.endswith("bn1.weight") for k in arrays),
-        "bias": "fc.bias" in arrays,
+def import_deck(arrays: Mapping[str, np.ndarray], model: Spec | str, **options: Any) -> list[Card]:
+    """The cards of a RobustBench deck, whose keys begin with `models.0.`, `models.1.`, ...
+
+    Options are those of `import_state_dict`; raises ValueError as it does.
+    """
+    members: dict[int, dict] = {}
+    for key, x in unwrapped(arrays).items():
+        match = re.fullmatch(r"models\.(\d{1,4})\.(.+)", key)
+        if not match:
+            raise ValueError(f"{key}: not part of a deck, whose keys begin with models.0., ...")
+        members.setdefault(int(match[1]), {})[match[2]] = x
+    return [_member(i, members.get(i, {}), model, options) for i in range(max(members) + 1)]
+
+
+def _member(i: int, arrays: dict, model: Spec | str, options: dict) -> Card:
+    try:
+        return import_state_dict(arrays, model, **options)[0]
+    except ValueError as error:
+        raise ValueError(f"models.{i}.{error}") from None
+
+
+def export_state_dict(
+    card: Card, spec: Spec, dialect: str | None = None, scores: Tree | None = None
+) -> dict[str, np.ndarray]:
+    """{torch key: float32 array} of a finished card, which the dialect's classes load; pruned weights are exact zeros.
+
+    Args:
+      dialect: one of the family's TORCH; its first where None.
+      scores: written too where given. biprop's and hidden-networks' classes want some: `card.mask` makes them choose
+        the card's own weights, at its sparsity.
+
+    Raises ValueError for a card of another network, or one that is still in training.
+    """
+    parts = {
+        "params": flatten(card_module.weights(card)),
+        "stats": flatten(card.stats),
+        "scores": flatten(scores if scores is not None else {}),
     }
-    return Spec(name, **{**facts, **options})
+    out = {}
+    for key, place in table(spec, dialect or default_dialect(spec)).items():
+        if place.path in parts[place.part]:
+            x = np.asarray(parts[place.part][place.path], np.float32)
+            if x.shape != place.ours:
+                raise ValueError(
+                    f"{place.path}: the card has shape {x.shape}, {spec} has {place.ours}"
+                )
+            out[key] = place.to_torch(x)
+        elif place.part != "scores":
+            raise ValueError(f"{place.path}: the card has none, {spec} has")
+    return out
 
 
-def _check(found: tuple[dict, dict], wanted: tuple[Tree, Tree]) -> None:
-    for have, want in zip(found, map(flatten, wanted), strict=True):
-        for path in have.keys() ^ want.keys():
-            raise ValueError(f"{path}: {'missing' if path in want else 'not part of this network'}")
-        for path, x in have.items():
-            if x.shape != want[path].shape:
-                raise ValueError(f"{path}: got shape {x.shape}, expected {want[path].shape}")
+def export_mask(card: Card, spec: Spec, dialect: str | None = None) -> dict[str, np.ndarray]:
+    """{torch key of the weight: int32 zeros and ones}, as open_lth keeps masks beside its models."""
+    places = table(spec, dialect or default_dialect(spec)).items()
+    mask = flatten(card.mask)
+    return {
+        key: place.to_torch(np.asarray(mask[place.path], np.int32))
+        for key, place in places
+        if place.part == "params" and place.path in mask
+    }
+
+
+def export_deck(cards: list[Card], spec: Spec, dialect: str | None = None) -> dict[str, np.ndarray]:
+    """The inverse of `import_deck`: one state_dict of several cards."""
+    return {
+        f"models.{i}.{key}": x
+        for i, card in enumerate(cards)
+        for key, x in export_state_dict(card, spec, dialect).items()
+    }
+
+
+def popped(card: Card, scores: Tree, sparsity: float, scope: str, binary: bool) -> Card:
+    """The finished card of popup scores on a card of frozen weights, as `popup.View` makes it.
+
+    Raises ValueError where a kernel has no scores, or `scope` is unknown.
+    """
+    if scope not in masks.SCOPES:
+        raise ValueError(f"scope: got {scope!r}, allowed are {', '.join(masks.SCOPES)}")
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity: got {sparsity}, allowed is [0, 1)")
+    found = flatten(scores)
+    for path in flatten(card.params):
+        if prunable(path) and path not in found:
+            raise ValueError(f"{path}: no scores, which sparsity={sparsity} needs")
+    holes = unflatten({path: found.get(path) for path in flatten(card.params)})
+    sizes = [x.size for x in found.values()]
+    keep = jnp.asarray(masks.keep_counts(sizes, sparsity, scope))
+    training = card.replace(params=fill(holes, card.params), frozen=only_prunable(card.params))
+    view = View(binary, "strict" if scope == "global" else "index")
+    return jax.jit(view.finish)(training, keep)
+
+
+def _check(arrays: Mapping[str, np.ndarray], places: Table, spec: Spec) -> None:
+    """Raise ValueError naming the first key that does not belong, or does not fit."""
+    network = f"{spec.name} of width {spec.width} with {spec.num_classes} classes"
+    for key, place in places.items():
+        if key not in arrays:
+            if place.part != "scores":
+                raise ValueError(f"{key}: missing, expected shape {place.torch} in {network}")
+        elif not place.fits(arrays[key].shape):
+            got = arrays[key].shape
+            raise ValueError(f"{key}: got shape {got}, expected {place.torch} in {network}")
+        elif not jnp.issubdtype(arrays[key].dtype, jnp.floating):
+            raise ValueError(f"{key}: got dtype {arrays[key].dtype}, expected floats")
+    for key in arrays:
+        if key not in places:
+            near = difflib.get_close_matches(key, places, 1, 0)[0]
+            raise ValueError(f"{key}: not part of {network}, whose nearest key is {near}")
+
+
+def _array(x: np.ndarray) -> Array:
+    return jnp.array(np.asarray(x, np.float32))  # a copy: the caller may go on changing his array
+
+
+def _mask(params: Tree, mask: str | Mapping[str, np.ndarray] | None, places: Table) -> Tree:
+    """What `import_state_dict` says of its argument."""
+    if mask is None:
+        return map_leaves(lambda _: None, params)
+    if isinstance(mask, str):
+        if mask != "zeros":
+            raise ValueError(f"mask: got {mask!r}, allowed are 'zeros', a mapping of arrays, None")
+        return map_leaves(lambda w: None if w is None else w != 0, only_prunable(params))
+    found = {}
+    for key, x in unwrapped(mask).items():
+        place = places.get(key)
+        if place is None or place.part != "params" or place.side is None:
+            raise ValueError(f"mask {key}: no weight that can be pruned")
+        if not place.fits(x.shape):
+            raise ValueError(f"mask {key}: got shape {x.shape}, expected {place.torch}")
+        if not np.isin(x, (0, 1)).all():
+            raise ValueError(f"mask {key}: got values other than 0 and 1")
+        found[place.path] = jnp.array(place.to_ours(x) != 0)
+    return unflatten({path: found.get(path) for path in flatten(params)})
 
 
 def torch_layout(
-    grads: Tree, keys: Mapping[str, tuple[int, ...]], spec: Spec
+    tree: Tree, keys: Mapping[str, tuple[int, ...]], spec: Spec
 ) -> dict[str, np.ndarray]:
-    """{torch key: array} of a params-like tree, for torch keys and shapes such as a state_dict lists."""
-    ours = flatten(grads)
-    out = {}
-    for key, shape in keys.items():
-        path, leaf = path_of(key, spec)
-        name = (
-            "kernel" if leaf == "scores" or len(shape) > 1 else {"weight": "scale"}.get(leaf, leaf)
-        )
-        if f"{path}/{name}" in ours:
-            x = np.asarray(ours[f"{path}/{name}"])
-            out[key] = to_torch(x, tuple(shape), spec) if prunable(f"{path}/{name}") else x
-    return out
+    """{torch key: array} of a params-like tree (gradients, say), for torch keys and shapes such as a state_dict lists.
+
+    A key of scores gives what the tree has for its kernel; keys of which the tree has nothing are left out.
+    """
+    ours, places = flatten(tree), table(spec, dialect_of(keys, spec))
+    wanted = {key: place for key, place in places.items() if key in keys and place.path in ours}
+    return {
+        key: place.to_torch(np.asarray(ours[place.path])).reshape(keys[key])
+        for key, place in wanted.items()
+    }

@@ -201,9 +201,9 @@ class Runner:
     def said(self) -> str:
         return self.out.read_text() if self.out.exists() else ""
 
-    def kill_when(self, condition: Callable[[], bool], delay: float = 0.0) -> int:
+    def kill_when(self, condition: Callable[[], bool], delay: float = 0.0, *more: str) -> int:
         """Start, SIGKILL some time after a condition holds; the exit code, -9 unless the run was faster."""
-        process = self.start()
+        process = self.start(*more)
         wait_until(lambda: condition() or process.exitcode is not None)
         process.join(delay)
         process.kill()

@@ -104,6 +104,8 @@ def test_axes_become_tuples_of_one_type():
         ({"popup.ties": "none"}, "popup.ties='none': allowed are index, strict"),
         ({"popup.weight_init": "zeros"}, "popup.weight_init='zeros': allowed are "),
         ({"popup.weight_scale": "half"}, "popup.weight_scale='half': allowed are "),
+        ({"popup.weight_init": ""}, "popup.weight_init='': allowed are "),
+        ({"popup.weight_scale": ""}, "popup.weight_scale='': allowed are "),
         ({"scope": "global"}, "popup.progressive_epochs=10: allowed with epochs=4"),
         ({"method": "dense"}, r"sparsity=\(0.5,\): method 'dense' keeps every weight"),
         ({"name": "a/b"}, "name='a/b': allowed are letters"),

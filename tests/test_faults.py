@@ -14,7 +14,7 @@ import pytest
 import runs
 from runs import Runner
 
-from cards_jax import experiment, folder
+from cards_jax import config, experiment, folder, pack
 from cards_jax.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
@@ -170,10 +170,10 @@ def test_a_signal_at_any_moment_ends_with_75_or_the_result(make, reference, mome
 
 def test_two_interrupts_end_at_once(make, reference):
     runner = make("interrupted")
-    process = runner.spawn()
-    runs.wait_until(_changed(runner.workdir, "*/state.json"))
+    process, saved = runner.spawn(), _saved(runner)
+    runs.wait_until(saved)  # before its first steps there is nothing to save: one interrupt ends it
     process.send_signal(signal.SIGINT)
-    runs.wait_until(lambda: "stopping: saves" in runner.said())
+    runs.wait_until(lambda: "stopping: saves" in runner.said() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     assert process.wait(300) == 75 and "Traceback" not in runner.said()
     runner.finish()
@@ -232,6 +232,78 @@ def test_of_two_processes_at_the_same_moment_one_is_refused(make, reference):
     (line,) = outs[codes.index(1)].read_text().splitlines()
     assert "is in use by" in line
     runs.assert_same(runner.path, reference("one group"))
+
+
+# --- damaged, diverged, extended
+
+
+def _flip_a_bit(step: Path) -> None:
+    runs.flip(runs.largest(step), random.Random(1))
+
+
+def _truncate(step: Path) -> None:
+    file = runs.largest(step)
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def _lose_the_manifest(step: Path) -> None:
+    (step / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [_flip_a_bit, _truncate, _lose_the_manifest])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(make, reference, damage):
+    runner = make("damaged")
+    saves = Checkpoints(runner.path / "checkpoints" / "group_0")
+    runner.kill_when(lambda: len(saves.steps()) == 2)
+    before, newest = saves.steps()[-2:]
+    damage(saves.folder / str(newest))
+    runner.finish()
+    (said,) = (line for line in runner.said().splitlines() if "is damaged" in line)
+    assert said.startswith(f"checkpoint {newest} in ")
+    assert said.endswith(f"; checkpoint {before} is used instead")
+    assert f"goes on at step {before} of {runs.STEPS}" in runner.said()
+    runs.assert_same(runner.path, reference("one group"))
+
+
+def test_a_diverged_realization_is_frozen_through_kills(make):
+    """Its neighbour has the bits that it has beside a sound one; killed or not, all files end the same."""
+    rates = {"calm": (0.1, 0.2), "wild": (0.1, 9e29), "killed": (0.1, 9e29)}
+    calm, wild, killed = (
+        make(name, seeds=(0,), learning_rate=rate) for name, rate in rates.items()
+    )
+    for _ in range(3):
+        killed.kill_when(_saved(killed))
+    for runner in (calm, wild, killed):
+        runner.finish()
+    runs.assert_same(killed.path, wild.path)
+    point = config.points(calm.c)[0]
+    mine, other = (pack.load(folder.card_path(r.c, point)) for r in (calm, wild))
+    assert runs.same_arrays(mine.card, other.card)
+    assert mine.meta["result"] == other.meta["result"]
+    sound = config.identity(calm.c, point)
+    of_sound = [[x for x in runs.rows(r.path) if x["realization"] == sound] for r in (calm, wild)]
+    assert of_sound[0] == of_sound[1] and len(of_sound[0]) == 6
+    dead = json.loads((wild.path / "results.json").read_text())["results"][1]
+    assert f"diverged at step {dead['diverged_at']}: frozen, the others go on" in wild.said()
+
+
+def test_added_seeds_and_sparsities_survive_kills(make, reference):
+    more = ("--config.seeds=0,1,2", "--config.sparsity=0.5,0.8")
+    calm, killed = make("calm"), make("extended")
+    for runner in (calm, killed):
+        runner.finish()
+    first = {p: p.stat().st_mtime_ns for p in (killed.path / "cards").iterdir()}
+    calm.finish(*more)
+    for moment in ("a group begins", "a save begins", "a card is delivered", "a save is sealed"):
+        killed.kill_when(_changed(killed.workdir, MOMENTS[moment]), 0, *more)
+    killed.finish(*more)
+    runs.assert_same(killed.path, calm.path)
+    assert all(p.stat().st_mtime_ns == time for p, time in first.items())
+    assert len(list((killed.path / "cards").iterdir())) == 6
+    assert len(runs.rows(killed.path)) == 6 * 2 * 3
+    killed.finish()
+    wanted = json.loads((reference("one group") / "results.json").read_text())
+    assert json.loads((killed.path / "results.json").read_text())["results"] == wanted["results"]
 
 
 # --- full and read-only disks: this file as a program, on a small disk of its own

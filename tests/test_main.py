@@ -402,12 +402,13 @@ def test_print_config_is_read_back(cards):
 
 
 def test_dry_run_prints_sizes_and_writes_nothing(tmp_path):
-    cache, runs = tmp_path / "cache", tmp_path / "empty"
-    cache.mkdir()
-    runs.mkdir()
+    cache, home, runs = tmp_path / "cache", tmp_path / "home", tmp_path / "empty"
+    for folder in (cache, home, runs):
+        folder.mkdir()
     done = spawn(
         *(QUICK, f"--workdir={runs}", "--dry_run", "--config.compute.deterministic"),
         CARDS_JAX_CACHE=str(cache),
+        HOME=str(home),  # matplotlib would write a cache of fonts there
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr
@@ -423,7 +424,7 @@ def test_dry_run_prints_sizes_and_writes_nothing(tmp_path):
         f"baseline            {runs}/quickstart_dense-",
     ):
         assert fact in facts
-    assert sorted(tree()) == ["cache", "empty"]
+    assert sorted(tree()) == ["cache", "empty", "home"]
 
 
 def images(folder: Path, side: int = 8) -> Path:

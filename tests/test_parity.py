@@ -8,23 +8,36 @@ import recipe
 
 from cards_jax import binarize, card, interop, masks, models, select
 from cards_jax.losses import cross_entropy
-from cards_jax.tree import flatten, map_leaves, unflatten
+from cards_jax.models import Spec
+from cards_jax.torch_keys import table
+from cards_jax.tree import flatten, map_leaves, only_prunable, size, unflatten
 
 POPUPS = [
     ("biprop_Conv2_layerwise_k0.2", "conv2"),
     ("biprop_Conv2_global_k0.2", "conv2"),
     ("biprop_Conv4_layerwise_k0.2", "conv4"),
     ("biprop_Conv4_global_k0.2", "conv4"),
-    ("biprop_cResNet18_layerwise_k0.2", "resnet18"),
+    pytest.param("biprop_cResNet18_layerwise_k0.2", "resnet18", marks=pytest.mark.slow),
+    ("biprop_VGG_Small_layerwise_k0.2", "vgg_small"),
+]
+DENSE = [
+    ("lrr_resnet18_w16", "resnet18"),
+    ("openlth_cifar_resnet_20", "resnet20"),
+    ("openlth_cifar_vgg_16", "vgg16"),
+    ("resnext29_4x32", "resnext29_4x32"),
 ]
 
 
-def load(folder, name, model, **options):
+def load(folder, name, model):
     """(fixture, spec, card, scores) of one network."""
     expected = recipe.fixture(folder, name)
     arrays = recipe.state_dict(expected["state_dict"])
-    spec = interop._spec(arrays, model, **options)
+    spec = interop.spec_of(arrays, model)
     return expected, spec, *interop.import_state_dict(arrays, spec)
+
+
+def logits_of(spec, ours, images):
+    return models.build(spec).apply(card.weights(ours), ours.stats, images, False)[0]
 
 
 def assert_close(ours, theirs, rtol=1e-4):
@@ -33,17 +46,53 @@ def assert_close(ours, theirs, rtol=1e-4):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=rtol * np.abs(theirs).max())
 
 
-def test_resnet18_logits(fixtures_dir):
-    expected, spec, ours, _ = load(fixtures_dir, "lrr_resnet18_w16", "resnet18", width=16)
-    assert sum(x.size for x in jax.tree.leaves(ours.params)) == expected["nparams"]
-    logits, _ = models.build(spec).apply(card.weights(ours), ours.stats, recipe.images(), False)
-    assert_close(logits, expected["logits"])
+@pytest.mark.parametrize(("name", "model"), DENSE)
+def test_logits(fixtures_dir, name, model):
+    expected, spec, ours, _ = load(fixtures_dir, name, model)
+    assert size(ours.params) == expected["nparams"]
+    assert_close(logits_of(spec, ours, recipe.images()), expected["logits"])
+
+
+DIALECTS = [(n, d) for n in sorted(models.families()) for d in models.family(n).TORCH]
+
+
+@pytest.mark.parametrize(("model", "dialect"), DIALECTS)
+def test_recipe_holds_for_every_network(model, dialect):
+    """Arrays of numpy alone, under the original's keys and shapes, make a network that tells images apart."""
+    dense = dialect != "biprop" and model != "preact_wrn18_2"
+    spec = Spec(model, 8, 10, affine=dense, bias=dense)
+    wanted = "params", "stats", *(() if dense else ("scores",))
+    places = table(spec, dialect).items()
+    arrays = recipe.state_dict(sorted((k, p.torch) for k, p in places if p.part in wanted))
+    ours, scores = interop.import_state_dict(arrays, model)
+    assert interop.spec_of(arrays, model) == spec
+    kernels = flatten(only_prunable(ours.params)).keys()
+    assert flatten(scores).keys() == (set() if dense else kernels)
+    logits = np.asarray(logits_of(spec, ours, recipe.images()))
+    assert logits.shape == (4, 10) and np.isfinite(logits).all()
+    assert np.ptp(logits, axis=0).max() > 1e-3 * np.abs(logits).max()
+
+
+@pytest.mark.parametrize("model", [pytest.param("wrn28_10", marks=pytest.mark.slow), "wrn40_2"])
+def test_wide_resnet_is_that_of_pytorch(model):
+    """No fixture holds one: the published class's layers, written anew in PyTorch, on the recipe's weights."""
+    pytest.importorskip("torch", reason="needs PyTorch, of the extra 'bench'")
+    import torch_wide_resnet
+
+    width, blocks = models.width(model) // 2, models.family(model).VARIANTS[model]
+    network = torch_wide_resnet.WideResNet(blocks, width, 10)
+    arrays = recipe.state_dict(torch_wide_resnet.shapes(network))
+    ours, _ = interop.import_state_dict(arrays, model)
+    spec = interop.spec_of(arrays, model)
+    assert spec.width == width
+    theirs = torch_wide_resnet.logits(network, arrays, recipe.images())
+    assert_close(logits_of(spec, ours, recipe.images()), theirs)
 
 
 @pytest.mark.parametrize("formulation", ["native", "canonical"])
 def test_resnet18_training_step(fixtures_dir, formulation):
     """Loss, running averages (torch's unbiased variance) and every gradient of one training step."""
-    expected, spec, ours, _ = load(fixtures_dir, "lrr_resnet18_w16", "resnet18", width=16)
+    expected, spec, ours, _ = load(fixtures_dir, "lrr_resnet18_w16", "resnet18")
     shapes = expected["state_dict"]
     expected = recipe.fixture(fixtures_dir, "lrr_resnet18_w16_train")
     apply = models.build(spec, formulation).apply

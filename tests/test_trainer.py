@@ -150,7 +150,7 @@ def test_cuts_between_chunks_do_not_change_a_bit():
 def test_nothing_is_recompiled_between_epochs_chunks_and_groups():
     c = small.tiny(seeds=(0, 1), sparsity=(0.5, 0.8), scope="global", popup__progressive_epochs=1)
     t, group, state = small.trainer(c)
-    others = t.group([config.Point(p.seed + 5, 0.7, 0.3, 0.0) for p in group.points])
+    others = t.group([config.Point(p.seed + 5, p.sparsity + 0.1, 0.3, 0.0) for p in group.points])
     compiled = []
     for g in (group, others):
         state = t.enter(t.deal(g), g, 0)

@@ -1,10 +1,15 @@
 """Random crop alone, for images that a mirror would change into something else (digits, letters)."""
 
+import dataclasses
+
 from jax import Array
 
 from cards_jax.augment import standard
 
 
-def views(key: Array, image_HWC: Array) -> Array:
+@dataclasses.dataclass(frozen=True)
+class Views:
     """One view, (1, H, W, C), shifted by up to 4 pixels."""
-    return standard.crop(key, image_HWC)[None]
+
+    def __call__(self, key: Array, image_HWC: Array) -> Array:
+        return standard.crop(key, image_HWC)[None]

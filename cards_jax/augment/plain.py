@@ -1,9 +1,14 @@
 """No augmentation."""
 
+import dataclasses
+
 from jax import Array
 
 
-def views(key: Array, image_HWC: Array) -> Array:
+@dataclasses.dataclass(frozen=True)
+class Views:
     """The image itself, (1, H, W, C)."""
-    del key
-    return image_HWC[None]
+
+    def __call__(self, key: Array, image_HWC: Array) -> Array:
+        del key
+        return image_HWC[None]

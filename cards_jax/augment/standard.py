@@ -1,5 +1,7 @@
 """Random crop after padding with 4 black pixels, and a random horizontal flip."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -19,7 +21,10 @@ def flip(key: Array, image_HWC: Array) -> Array:
     return jnp.where(jax.random.bernoulli(key), image_HWC[:, ::-1], image_HWC)
 
 
-def views(key: Array, image_HWC: Array) -> Array:
+@dataclasses.dataclass(frozen=True)
+class Views:
     """One view, (1, H, W, C): flipped, then cropped."""
-    key_flip, key_crop = jax.random.split(key)
-    return crop(key_crop, flip(key_flip, image_HWC))[None]
+
+    def __call__(self, key: Array, image_HWC: Array) -> Array:
+        key_flip, key_crop = jax.random.split(key)
+        return crop(key_crop, flip(key_flip, image_HWC))[None]
