@@ -34,6 +34,10 @@ def get_config():
     return c
 '''
 STEPS = 33  # of a realization in that config: 3 epochs of 11
+CACHING = {  # keep every program, under a key that does not depend on the cache's path
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_enable_xla_caches": "none",
+}
 
 
 # --- in this process
@@ -53,9 +57,9 @@ def tiny(workdir: Path, **changes):
 @contextlib.contextmanager
 def compiled_once(cache: Path) -> Iterator[None]:
     """Programs that this process compiles are kept in a folder until the block ends."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    for name, value in zip(names, (str(cache), 0.0), strict=True):
+    wanted = {"jax_compilation_cache_dir": str(cache), **CACHING}
+    before = {name: getattr(jax.config, name) for name in wanted}
+    for name, value in wanted.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
     try:
@@ -148,7 +152,8 @@ def _main(arguments: list[str], out: Path) -> None:
     handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    for name, value in CACHING.items():
+        jax.config.update(name, value)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code = main.main(["cards_jax", *arguments])
     sys.stdout.flush()
@@ -185,11 +190,11 @@ class Runner:
         """The command itself."""
         command = [sys.executable, "-m", "cards_jax.main", *self.arguments, *more]
         root = Path(main.__file__).parents[1]
-        fast = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu"}
+        given = {"JAX_PLATFORMS": "cpu", **{k.upper(): str(v) for k, v in CACHING.items()}}
         self.out.unlink(missing_ok=True)
         with self.out.open("wb") as out:
             return subprocess.Popen(
-                command, cwd=root, env={**os.environ, **fast}, stdout=out, stderr=subprocess.STDOUT
+                command, cwd=root, env={**os.environ, **given}, stdout=out, stderr=subprocess.STDOUT
             )
 
     def finish(self, *more: str) -> None:
