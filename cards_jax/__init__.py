@@ -4,23 +4,23 @@ A *card* is a compressed network. Functions are written for one card; `realizati
 many.
 
     import cards_jax
-    card = cards_jax.load("runs/quickstart-.../cards/seed0_....npz")
+    card = cards_jax.load("runs/quickstart-.../cards/seed0_....card")
     probabilities = card.predict(images)  # uint8 or floats in [0, 1], (N, H, W, C)
 
 Axis letters in names: R realizations, N images, B batch, H W C height, width, channels, K classes,
 L prunable layers, U mask updates, V augmented views.
 """
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["load", "logits"]
+__all__ = ["export_state_dict", "import_state_dict", "load", "logits"]
+HOME = {"load": "pack", "logits": "pack"}  # modules of these names; the others' is interop
 
 
 def __getattr__(name: str) -> Any:
-    """`load` and `logits` of pack.py, imported when first asked for: `import cards_jax` stays light."""
+    """What `__all__` names, imported when first asked for: `import cards_jax` stays light."""
     if name in __all__:
-        from cards_jax import pack
-
-        return getattr(pack, name)
+        return getattr(importlib.import_module(f"cards_jax.{HOME.get(name, 'interop')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,11 +8,12 @@ import hashlib
 import importlib.util
 import itertools
 import json
-import pkgutil
 from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+from cards_jax import augment
 
 AXES = ("seeds", "sparsity", "learning_rate", "weight_decay")
 
@@ -49,6 +50,10 @@ def defaults() -> ConfigDict:
     c.data.image_size = placeholder(int)
     c.data.subset = 0  # first n training images, 0 is all
     c.data.subset_per_class = 0  # first n of every class
+
+    for name in augment.names():  # c.gaussian.sigma, c.augmix.severity, ...: see its module
+        if augment.settings(name):
+            c[name] = ConfigDict(augment.settings(name))
 
     c.model = ConfigDict()
     c.model.name = "conv4"  # a variant named in cards_jax/models
@@ -300,7 +305,20 @@ AXIS_RANGES = {
     "learning_rate": (TINY, HUGE, "a number above 0 and below 1e30"),
     "weight_decay": (0, HUGE, "a number from 0 to below 1e30"),
 }
+MIXTURE_RANGES = {
+    "width": (1, 17, "1 to 16"),
+    "depth": (0, 17, "0 (one to three) to 16"),
+    "alpha": (1e-3, HUGE, "0.001 or more"),
+    "consistency": (0, HUGE, "0 (one view) or more"),
+}
 RANGES = {
+    **{f"{a}.{k}": r for a in ("augmix", "prime") for k, r in MIXTURE_RANGES.items()},
+    "gaussian.sigma": (0, HUGE, "0 or more"),
+    "gaussian.p": (0, 1 + 1e-9, "0 to 1"),
+    "augmix.severity": (0.1, 10 + 1e-9, "0.1 to 10"),
+    "prime.deformation": (0, 1 + 1e-9, "0 to 1"),
+    "prime.temperature": (0, HUGE, "0 or more"),
+    "prime.sigma": (0, HUGE, "0 or more"),
     "batch_size": (1, HUGE, "1 or more"),
     "epochs": (1, 10**6 + 1, "1 to 1000000"),
     "label_smoothing": (0, 1, "from 0 to below 1"),
@@ -340,11 +358,6 @@ OPTIONAL_RANGES = {
 }
 
 
-def _modules(package: str) -> list[str]:
-    path = importlib.import_module(f"cards_jax.{package}").__path__
-    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
-
-
 def _check_axes(c: ConfigDict) -> None:
     for axis, (low, high, text) in AXIS_RANGES.items():
         values = getattr(c, axis)
@@ -378,7 +391,10 @@ def validate(c: ConfigDict) -> ConfigDict:
     _check_axes(c)
     one_of(c, "method", methods.names())
     one_of(c, "scope", ("layerwise", "global"))
-    one_of(c, "augment", _modules("augment"))
+    one_of(c, "augment", augment.names())
+    for name in augment.names():
+        if "first" in augment.settings(name):
+            one_of(c, f"{name}.first", ("standard", "crop", "plain"))
     one_of(c, "data.name", data.names())
     one_of(c, "model.name", list(models.families()))
     one_of(c, "model.gamma", ("ones", "uniform"))

@@ -36,7 +36,9 @@ def realization_bytes(c: ConfigDict, recipe: Recipe, phase: Phase) -> int:
     row = phase.keep(shapes, 0.0)[0]
     keep = jax.ShapeDtypeStruct(row.shape, row.dtype)
     part = recipe.batch_size // recipe.split
-    images = jax.ShapeDtypeStruct((part, *recipe.spec.image_HWC), jnp.float32)
+    image = jax.ShapeDtypeStruct(recipe.spec.image_HWC, jnp.float32)
+    views = jax.eval_shape(recipe.views, jax.random.key(0), image).shape[0]
+    images = jax.ShapeDtypeStruct((views * part, *recipe.spec.image_HWC), jnp.float32)
     labels = jax.ShapeDtypeStruct((part,), jnp.int32)
 
     def backward(card, keep, images, labels):

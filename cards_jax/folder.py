@@ -13,7 +13,7 @@ from typing import Any, Self
 import jax
 from ml_collections import ConfigDict
 
-from cards_jax import config, files, pack
+from cards_jax import config, files, pack, size
 from cards_jax.config import ConfigError, Point
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
@@ -168,7 +168,7 @@ def file_name(c: ConfigDict, point: Point) -> str:
 
 def card_path(c: ConfigDict, point: Point) -> Path:
     """The file of a realization's finished card."""
-    return path_of(c) / "cards" / f"{file_name(c, point)}.npz"
+    return path_of(c) / "cards" / f"{file_name(c, point)}.card"
 
 
 def result_of(c: ConfigDict, point: Point) -> dict[str, Any] | None:
@@ -182,7 +182,13 @@ def result_of(c: ConfigDict, point: Point) -> dict[str, Any] | None:
     result = pack.load(path).meta.get("result", {})
     if result.get("id") != config.identity(c, point):
         raise ValueError(f"{path}: holds another card")
-    return result
+    return {**result, **sizes(path)}
+
+
+def sizes(path: Path) -> dict[str, float]:
+    """What a card takes: the paper's formula for its kept weights, and the bytes of its file."""
+    total = size.table(path).total
+    return {"paper_bytes": total.paper, "true_bytes": total.true}
 
 
 def sweep(folder: Path) -> None:

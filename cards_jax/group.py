@@ -267,15 +267,15 @@ class GroupRun:
         cards, measures = realizations.fetch((cards, measures))
         for point in points:
             i = self.group.row(self.index, point)
-            self.results[point] = self._result(point, tree.take(measures, i))
-            about = {"result": self.results[point], **self.about}
-            self._write_card(point, tree.take(cards, i), about)
-
-    def _write_card(self, point: Point, card, meta: dict[str, Any]) -> None:
-        if self.first_process:
+            result = self._result(point, tree.take(measures, i))
             path = folder.card_path(self.c, point)
-            path.parent.mkdir(exist_ok=True)
-            pack.save(path, card, self.trainer.spec, meta)
+            if self.first_process:
+                path.parent.mkdir(exist_ok=True)
+                meta = {"result": result, **self.about}
+                origin = self.trainer.origin(point)
+                pack.save(path, tree.take(cards, i), self.trainer.spec, meta, origin=origin)
+                result = result | folder.sizes(path)
+            self.results[point] = result
 
     def _result(self, point: Point, measured: dict[str, Any]) -> dict[str, Any]:
         total, sums, test = self.trainer.size, measured["sums"], measured["test"]

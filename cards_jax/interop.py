@@ -15,6 +15,7 @@ from cards_jax import card as card_module
 from cards_jax import masks
 from cards_jax.card import Card
 from cards_jax.models import Spec
+from cards_jax.pack import CardFile
 from cards_jax.popup import View
 from cards_jax.torch_keys import (
     Table,
@@ -32,6 +33,7 @@ __all__ = [
     "export_mask",
     "export_state_dict",
     "import_deck",
+    "import_scores",
     "import_state_dict",
     "path_of",
     "popped",
@@ -49,8 +51,8 @@ def import_state_dict(
     scope: str = "layerwise",
     binary: bool = True,
     **options: Any,
-) -> tuple[Card, Tree]:
-    """A card from torch arrays, and the popup scores where there are any (else an empty tree).
+) -> CardFile:
+    """A card from torch arrays, ready to predict; popup scores are left to `import_scores` unless `sparsity` is given.
 
     Args:
       arrays: {torch key: array}. Prefixes of wrappers (`module.`, `model.`) go, and so do counters of batches and the
@@ -67,6 +69,22 @@ def import_state_dict(
     """
     if mask is not None and sparsity is not None:
         raise ValueError("mask, sparsity: one of them decides which weights stay, not both")
+    spec, places, parts = _read(arrays, model, options)
+    params = parts["params"]
+    nothing = map_leaves(lambda _: None, params)
+    card = Card(params, nothing, _mask(params, mask, places), parts["stats"])
+    if sparsity is not None:
+        card = popped(card, parts["scores"], sparsity, scope, binary)
+    return CardFile(card, spec, {})
+
+
+def import_scores(arrays: Mapping[str, np.ndarray], model: Spec | str, **options: Any) -> Tree:
+    """The popup scores among torch arrays, an empty tree where there are none; arguments as `import_state_dict`."""
+    return _read(arrays, model, options)[2]["scores"]
+
+
+def _read(arrays, model: Spec | str, options: dict) -> tuple[Spec, Table, dict[str, Tree]]:
+    """(spec, where each key belongs, the trees params, stats and scores)."""
     arrays = unwrapped(arrays)
     if isinstance(model, Spec):
         spec = dataclasses.replace(model, **options)
@@ -78,15 +96,12 @@ def import_state_dict(
     for key, place in places.items():
         if key in arrays:
             parts[place.part][place.path] = _array(place.to_ours(arrays[key]))
-    params, stats, scores = (unflatten(part) for part in parts.values())
-    nothing = map_leaves(lambda _: None, params)
-    card = Card(params, nothing, _mask(params, mask, places), stats)
-    if sparsity is not None:
-        card = popped(card, scores, sparsity, scope, binary)
-    return card, scores
+    return spec, places, {name: unflatten(part) for name, part in parts.items()}
 
 
-def import_deck(arrays: Mapping[str, np.ndarray], model: Spec | str, **options: Any) -> list[Card]:
+def import_deck(
+    arrays: Mapping[str, np.ndarray], model: Spec | str, **options: Any
+) -> list[CardFile]:
     """The cards of a RobustBench deck, whose keys begin with `models.0.`, `models.1.`, ...
 
     Options are those of `import_state_dict`; raises ValueError as it does.
@@ -100,9 +115,9 @@ def import_deck(arrays: Mapping[str, np.ndarray], model: Spec | str, **options: 
     return [_member(i, members.get(i, {}), model, options) for i in range(max(members) + 1)]
 
 
-def _member(i: int, arrays: dict, model: Spec | str, options: dict) -> Card:
+def _member(i: int, arrays: dict, model: Spec | str, options: dict) -> CardFile:
     try:
-        return import_state_dict(arrays, model, **options)[0]
+        return import_state_dict(arrays, model, **options)
     except ValueError as error:
         raise ValueError(f"models.{i}.{error}") from None
 

@@ -35,7 +35,7 @@ class CardFile:
 
     def logits(self, images: Array) -> Array:
         """(N, K) float32 for images (N, H, W, C), uint8 or floats in [0, 1]."""
-        return logits(self.card, images, self.spec)
+        return logits(self, images)
 
     def predict(self, images: Array) -> Array:
         """Probabilities (N, K). Raises ValueError for another shape, dtype or range than the card was trained on."""
@@ -52,8 +52,17 @@ class CardFile:
         return jax.nn.softmax(self.logits(images))
 
 
-def logits(card: Card, images: Array, spec: models.Spec, normalize: bool = True) -> Array:
-    """Logits (N, K) of a finished card; `normalize=False` skips the spec's mean and std."""
+def logits(
+    card: Card | CardFile, images: Array, spec: models.Spec | None = None, normalize: bool = True
+) -> Array:
+    """Logits (N, K) of a finished card; `normalize=False` skips the spec's mean and std.
+
+    A bare Card needs its spec; a CardFile brings it along.
+    """
+    if isinstance(card, CardFile):
+        card, spec = card.card, spec or card.spec
+    if spec is None:
+        raise ValueError("spec=None: a bare Card needs the spec of its network")
     if not normalize:
         spec = dataclasses.replace(spec, mean=(0.0,) * len(spec.mean), std=(1.0,) * len(spec.std))
     return _apply(spec)(card_module.weights(card), card.stats, images)

@@ -26,6 +26,8 @@ SUMMARY = (
     *POINT,
     "realised_sparsity",
     "parameters",
+    "paper_bytes",
+    "true_bytes",
     "accuracy_mean",
     "accuracy_min",
     "accuracy_max",
@@ -39,6 +41,9 @@ SUMMARY = (
     "difference_min",
     "difference_max",
 )
+
+
+MEANS = ("realised_sparsity", "parameters", "paper_bytes", "true_bytes")
 
 
 def write_results(folder: str | Path, payload: Row) -> Path:
@@ -66,7 +71,7 @@ def summarise(results: Sequence[Row], baseline: Sequence[Row] | None = None) -> 
         row = dict.fromkeys(SUMMARY) | dict(zip(POINT, point, strict=True))
         row |= {"n": len(alive), "n_diverged": len(group) - len(alive)}
         row |= _spread([result["test_accuracy"] for result in alive])
-        row |= {key: _mean(group, key) for key in ("realised_sparsity", "parameters")}
+        row |= {key: _mean(group, key) for key in MEANS}
         dense = _dense_accuracy(row, baseline or [])
         if dense is not None and alive:
             row["dense_accuracy"] = dense
@@ -155,11 +160,16 @@ def write_tables(folder: str | Path, rows: Sequence[Row], results: Sequence[Row]
 def table_columns(rows: Sequence[Row]) -> list[str]:
     """The columns worth showing: what all rows have in common goes into the caption instead."""
     columns = [key for key in POINT if key in ("method", "sparsity") or _varies(rows, key)]
+    columns += [key for key in MEANS if key != "parameters" and _has(rows, key)]
     columns += ["accuracy_mean", "accuracy_min", "accuracy_max", "accuracy_std", "accuracy_half"]
     columns += ["n"] + ["n_diverged"] * any(row["n_diverged"] for row in rows)
     if any(row["difference_mean"] is not None for row in rows):
         columns += ["difference_mean", "difference_min", "difference_max"]
     return columns
+
+
+def _has(rows: Sequence[Row], key: str) -> bool:
+    return any(row.get(key) is not None for row in rows)
 
 
 def caption(rows: Sequence[Row]) -> str:
@@ -170,7 +180,8 @@ def caption(rows: Sequence[Row]) -> str:
         for key in POINT
         if key not in shown and rows and rows[0][key] is not None
     ]
-    text = "Test accuracy in percent"
+    sizes = "Paper bytes count the kept weights alone, true bytes are the card's file. "
+    text = sizes * ("true_bytes" in shown) + "Test accuracy in percent"
     text += f" ({', '.join(common)})" if common else ""
     text += ": mean, smallest, largest, standard deviation and half-width of the 95% interval of"
     text += " the mean over n realizations"
@@ -237,6 +248,10 @@ def _number(value: float) -> str:
     return f"{value:.6g}"
 
 
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
 def _signed(points: float) -> str:
     return f"{points:+.2f}".replace("-0.00", "+0.00")
 
@@ -245,6 +260,8 @@ def _signed(points: float) -> str:
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "sparsity": ("sparsity (%)", _short_percent),
     "realised_sparsity": ("realised sparsity (%)", _percent),
+    "paper_bytes": ("paper bytes", _whole),
+    "true_bytes": ("true bytes", _whole),
     "learning_rate": ("learning rate", _number),
     "weight_decay": ("weight decay", _number),
     "accuracy_mean": ("accuracy (%)", _percent),

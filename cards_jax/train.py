@@ -4,6 +4,7 @@ No function here knows how many realizations there are; `realizations.Layout.map
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from cards_jax import augment, models
+from cards_jax import augment, losses, models
 from cards_jax.card import Card
 from cards_jax.card import weights as card_weights
 from cards_jax.losses import cross_entropy
@@ -28,7 +29,7 @@ class Recipe:
 
     spec: Spec
     batch_size: int
-    augment: str = "standard"
+    views: Callable = augment.views("standard")
     smoothing: float = 0.0
     momentum: float = 0.9
     nesterov: bool = False
@@ -167,16 +168,18 @@ def mean_gradient(weights, batches: int, stats, key, images, labels, recipe: Rec
 
 def augmented(images: Array, keys: Array, recipe: Recipe) -> Array:
     """uint8 images (B, H, W, C) as augmented floats in [0, 1], (V * B, H, W, C), view by view."""
-    views = jax.vmap(augment.views(recipe.augment))(keys, images / jnp.float32(255))
+    views = jax.vmap(recipe.views)(keys, images / jnp.float32(255))
     return views.swapaxes(0, 1).reshape(-1, *views.shape[2:])
 
 
 def batch_loss(params: Tree, card: Card, keep: Array, rules: Rules, recipe, images, labels):
-    """Mean loss of a batch of floats, with (new statistics, number of correct predictions)."""
+    """Mean loss of a batch of floats, view by view, with (new statistics, number of correct predictions)."""
     weights = rules.view(card.replace(params=params), keep)
     logits, stats = recipe.model.apply(weights, card.stats, images, True)
-    loss = jnp.mean(cross_entropy(logits, labels, recipe.smoothing))
-    correct = jnp.sum(jnp.argmax(logits, -1) == labels, dtype=jnp.int32)
+    logits_VBK = logits.reshape(-1, *labels.shape, logits.shape[-1])
+    consistency = getattr(recipe.views, "consistency", 0.0)
+    loss = jnp.mean(losses.of_views(logits_VBK, labels, consistency, recipe.smoothing))
+    correct = jnp.sum(jnp.argmax(logits_VBK[0], -1) == labels, dtype=jnp.int32)
     return loss, (stats, correct)
 
 
@@ -236,8 +239,7 @@ def chunk(state, scalars, keep_U, clock: Clock, bounds, images, labels, recipe, 
         positions = begin + jnp.arange(part)
         keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, at)))(positions)
         batch = augmented(images[rows], keys, recipe)
-        wanted = jnp.tile(labels[rows], batch.shape[0] // part)
-        rate = scalars.learning_rate * clock.rate_T[at]
+        wanted, rate = labels[rows], scalars.learning_rate * clock.rate_T[at]
         return step(state, rate, scalars.weight_decay, keep, at, batch, wanted, recipe, rules)
 
     state = lax.fori_loop(first, last, body, state)

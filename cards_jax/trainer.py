@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import methods, models, train
+from cards_jax import augment, methods, models, train
 from cards_jax.card import Card
 from cards_jax.config import Point
 from cards_jax.data import Data
 from cards_jax.evaluate import clean
 from cards_jax.models import Spec
+from cards_jax.origin import Origin
 from cards_jax.phase import Phase, Shapes
 from cards_jax.realizations import Layout
 from cards_jax.train import Clock, Recipe, Scalars, TrainState
@@ -48,7 +49,7 @@ def recipe_of(c: ConfigDict, spec: Spec, layout: Layout) -> Recipe:
     return Recipe(
         spec=spec,
         batch_size=c.batch_size,
-        augment=c.augment,
+        views=augment.views(c.augment, **c.get(c.augment, {})),
         smoothing=c.label_smoothing,
         momentum=c.optimizer.momentum,
         nesterov=c.optimizer.nesterov,
@@ -198,6 +199,13 @@ class Trainer:
             padded = self.layout.pad(stage.points, whole=len(stage.points) == len(group.points))
             given = self.layout.put(self.method.given(self._c, self.spec, padded))
         return f, (True, True), (stage.scalars, given)
+
+    def origin(self, point: Point) -> Origin | None:
+        """Where the card's random weights came from, for a method whose weights are never trained."""
+        if not hasattr(self.method, "weight_init"):
+            return None
+        key = train.stream(np.uint32(point.seed), train.METHOD)
+        return Origin.of(key, self.method.weight_init(self._c))
 
     def state_like(self, group: Group, index: int) -> TrainState:
         """What a checkpoint of phase `index` holds, as shapes with shardings, to restore into."""

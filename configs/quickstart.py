@@ -19,7 +19,9 @@ def get_config():
     c.epochs = 10
     c.augment = "plain"
     c.baseline = "auto"
-    c.dense.learning_rate = 0.02  # at 0.05 one dense seed in four dies: its training accuracy stays at chance
+    c.dense.learning_rate = (
+        0.02  # at 0.05 one dense seed in four dies: its training accuracy stays at chance
+    )
     c.data.image_size = 16
     c.model.name = "conv4"
     c.model.width = 32

@@ -189,7 +189,7 @@ REFUSED = {
     "--config.method=lth5": "method='lth5': allowed are bp, dense, ep",
     "--config.model.name=conv5": "model.name='conv5': allowed are conv2, conv4, conv6, conv8",
     "--config.data.name=cifar": "data.name='cifar': allowed are cifar10, cifar100, digits",
-    "--config.augment=flip": "augment='flip': allowed are crop, plain, standard",
+    "--config.augment=flip": "augment='flip': allowed are augmix, crop, gaussian, plain, prime, standard",
     "--config.name=a/b": "name='a/b': allowed are letters",
     "--workdir=": "workdir='': must name a folder",
     "--resume=": "resume='': must name a folder",

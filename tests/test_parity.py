@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import recipe
 
+import cards_jax
 from cards_jax import binarize, card, interop, masks, models, select
 from cards_jax.losses import cross_entropy
 from cards_jax.models import Spec
@@ -33,7 +34,8 @@ def load(folder, name, model):
     expected = recipe.fixture(folder, name)
     arrays = recipe.state_dict(expected["state_dict"])
     spec = interop.spec_of(arrays, model)
-    return expected, spec, *interop.import_state_dict(arrays, spec)
+    card = interop.import_state_dict(arrays, spec).card
+    return expected, spec, card, interop.import_scores(arrays, spec)
 
 
 def logits_of(spec, ours, images):
@@ -48,9 +50,10 @@ def assert_close(ours, theirs, rtol=1e-4):
 
 @pytest.mark.parametrize(("name", "model"), DENSE)
 def test_logits(fixtures_dir, name, model):
-    expected, spec, ours, _ = load(fixtures_dir, name, model)
-    assert size(ours.params) == expected["nparams"]
-    assert_close(logits_of(spec, ours, recipe.images()), expected["logits"])
+    expected = recipe.fixture(fixtures_dir, name)
+    ours = cards_jax.import_state_dict(recipe.state_dict(expected["state_dict"]), model)
+    assert size(ours.card.params) == expected["nparams"]
+    assert_close(cards_jax.logits(ours, recipe.images(), normalize=False), expected["logits"])
 
 
 DIALECTS = [(n, d) for n in sorted(models.families()) for d in models.family(n).TORCH]
@@ -64,7 +67,10 @@ def test_recipe_holds_for_every_network(model, dialect):
     wanted = "params", "stats", *(() if dense else ("scores",))
     places = table(spec, dialect).items()
     arrays = recipe.state_dict(sorted((k, p.torch) for k, p in places if p.part in wanted))
-    ours, scores = interop.import_state_dict(arrays, model)
+    ours, scores = (
+        interop.import_state_dict(arrays, model).card,
+        interop.import_scores(arrays, model),
+    )
     assert interop.spec_of(arrays, model) == spec
     kernels = flatten(only_prunable(ours.params)).keys()
     assert flatten(scores).keys() == (set() if dense else kernels)
@@ -82,7 +88,7 @@ def test_wide_resnet_is_that_of_pytorch(model):
     width, blocks = models.width(model) // 2, models.family(model).VARIANTS[model]
     network = torch_wide_resnet.WideResNet(blocks, width, 10)
     arrays = recipe.state_dict(torch_wide_resnet.shapes(network))
-    ours, _ = interop.import_state_dict(arrays, model)
+    ours = interop.import_state_dict(arrays, model).card
     spec = interop.spec_of(arrays, model)
     assert spec.width == width
     theirs = torch_wide_resnet.logits(network, arrays, recipe.images())

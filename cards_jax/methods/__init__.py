@@ -4,6 +4,7 @@ A new method is one new file with
   phases(c, steps_per_epoch) -> list[Phase], and optionally
   init(c, card, start) -> Card, which turns a freshly initialised dense card into the method's own;
   given(c, spec, points) -> {name: array (R, ...)}, what `init` needs from elsewhere (`start.given`);
+  weight_init(c) -> the kind of its random weights, where it never trains them (origin.py);
   saves(c) -> names of the cards that its phases set aside;
   PRUNES = False where it keeps every weight;
   AFFINE = False where its networks have fixed BatchNorm and no biases by default;

@@ -6,5 +6,6 @@ from cards_jax.methods import ep
 
 AFFINE = False
 check = ep.check
-init = partial(ep.init, default="kaiming_normal")
+weight_init = partial(ep.weight_init, default="kaiming_normal")
+init = partial(ep.init, weight_init=weight_init)
 phases = partial(ep.phases, binary=True)

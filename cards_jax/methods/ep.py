@@ -1,5 +1,7 @@
 """ep: edge-popup. Random weights stay frozen; scores are trained, and those with the largest |score| pop up."""
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict
 
 from cards_jax import models, popup
@@ -9,7 +11,6 @@ from cards_jax.phase import Phase, Rules, Start, Uniform
 from cards_jax.schedules import learning_rate_table, progressive_sparsities
 
 AFFINE = False
-WEIGHT_INIT = "signed_constant"
 
 
 def weight_scale(c: ConfigDict) -> str:
@@ -18,10 +19,14 @@ def weight_scale(c: ConfigDict) -> str:
     return c.popup.weight_scale or ("none" if normalised else "inv_keep")
 
 
-def init(c: ConfigDict, card: Card, start: Start, default: str = WEIGHT_INIT) -> Card:
+def weight_init(c: ConfigDict, default: str = "signed_constant") -> str:
+    """As configured, else the method's own."""
+    return c.popup.weight_init or default
+
+
+def init(c: ConfigDict, card: Card, start: Start, weight_init: Callable = weight_init) -> Card:
     """Frozen random weights and fresh scores in the place of the dense card's weights."""
-    kind = c.popup.weight_init or default
-    return popup.start(card, start.key, start.density, kind, weight_scale(c))
+    return popup.start(card, start.key, start.density, weight_init(c), weight_scale(c))
 
 
 def check(c: ConfigDict) -> None:

@@ -1,0 +1,103 @@
+"""A card's predict function as one file that JAX runs on any backend: StableHLO with the weights inside.
+
+The file is what `jax.export` serialises, then a mark and a SHA-256, which `jax.export.deserialize` does not mind: JAX
+alone, without this package, can run it.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cards_jax import card as card_module
+from cards_jax import files, models
+from cards_jax.card import Card
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+MARK = b"cards_jax.export"
+DIGEST = hashlib.sha256().digest_size
+
+
+def save(
+    path: str | Path, card: Card, spec: models.Spec, platforms: Sequence[str] = PLATFORMS
+) -> None:
+    """Write images (N, H, W, C), floats in [0, 1], to logits (N, K) of a finished card; atomically, for any N.
+
+    Weights are constants of the program (4 bytes each, pruned ones too: a packed card is the small file), and so are
+    the constants that normalise images. A file is readable by the JAX that wrote it and, as JAX promises, by later ones
+    for six months.
+
+    Raises ImportError where flatbuffers is missing, ValueError for a card in training, OSError where it cannot write.
+    """
+    export = _exporter().export(_predict(card, spec), platforms=platforms)
+    serialised = bytes(export(_images(spec)).serialize())
+    digest = hashlib.sha256(serialised).digest()
+    files.write_atomically(path, serialised + MARK + digest)
+
+
+def load(path: str | Path) -> Callable[[Array], Array]:
+    """The function of a file: images (N, H, W, C), uint8 or floats in [0, 1], to logits (N, K) float32.
+
+    It raises ValueError for images of another shape or dtype.
+
+    Raises ImportError where flatbuffers is missing, ValueError where the file is damaged or none of `save`, OSError
+    where it cannot be read.
+    """
+    exporter = _exporter()
+    content = Path(path).read_bytes()
+    rest, digest = content[:-DIGEST], content[-DIGEST:]
+    if not rest.endswith(MARK):
+        raise ValueError(f"{path}: cut short, or not an exported card")
+    serialised = rest.removesuffix(MARK)
+    if hashlib.sha256(serialised).digest() != digest:
+        raise ValueError(f"{path}: damaged, it does not fit its SHA-256")
+    try:
+        exported = exporter.deserialize(bytearray(serialised))
+    except Exception as error:  # of another version of JAX
+        raise ValueError(f"{path}: not readable by JAX {jax.__version__} ({error})") from error
+    image = tuple(int(n) for n in exported.in_avals[0].shape[1:])
+    call = jax.jit(exported.call)
+    return lambda images: call(_as_floats(images, image))
+
+
+def _exporter() -> ModuleType:
+    """jax.export, after making sure of the package that it needs and does not declare."""
+    try:
+        import flatbuffers  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "exported cards need the package flatbuffers: pip install 'cards_jax[export]'"
+        ) from None
+    from jax import export
+
+    return export
+
+
+def _predict(card: Card, spec: models.Spec) -> Callable[[Array], Array]:
+    # XLA's own convolution: the other formulations are chosen for training on the backend at hand.
+    apply = models.build(spec, "native").apply
+    weights, stats = jax.tree.map(np.asarray, (card_module.weights(card), card.stats))
+    return jax.jit(lambda images: apply(weights, stats, images, False)[0])
+
+
+def _images(spec: models.Spec) -> jax.ShapeDtypeStruct:
+    height, width, channels = spec.image_HWC
+    shape = _exporter().symbolic_shape(f"N, {height}, {width}, {channels}")
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _as_floats(images: Array, image: tuple[int, ...]) -> np.ndarray:
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[1:] != image or not len(images):
+        wanted = ", ".join(map(str, image))
+        raise ValueError(f"images: got shape {images.shape}, expected (N, {wanted}) with N >= 1")
+    if images.dtype == np.uint8:
+        return images / np.float32(255)
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images: got dtype {images.dtype}, expected uint8 or floats")
+    return images.astype(np.float32)
