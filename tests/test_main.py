@@ -186,7 +186,7 @@ REFUSED = {
     "--config.seeds=0.5": "seeds=0.5: allowed is a whole number from 0 to 4294967295",
     "--config.seeds=-1": "seeds=-1: allowed is a whole number from 0 to 4294967295",
     "--config.seeds=1,1": "seeds, sparsity, learning_rate, weight_decay: allowed is every realization once",
-    "--config.method=lth5": "method='lth5': allowed are bp, dense, ep",
+    "--config.method=lth5": "method='lth5': allowed are bp, dense, dense_cyclic, ep",
     "--config.model.name=conv5": "model.name='conv5': allowed are conv2, conv4, conv6, conv8",
     "--config.data.name=cifar": "data.name='cifar': allowed are cifar10, cifar100, digits",
     "--config.augment=flip": "augment='flip': allowed are augmix, crop, gaussian, plain, prime, standard",
