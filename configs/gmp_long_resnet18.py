@@ -20,5 +20,5 @@ def get_config(levels="7"):
     c.sparsity = (round(sparsity_of(int(levels), c.pruning.rate), 4),)
     c.epochs = 160 * (int(levels) + 1)
     c.schedule.kind = "step"
-    c.schedule.drops = (c.epochs // 2, c.epochs * 3 // 4)
+    c.schedule.drops = tuple(n * (int(levels) + 1) for n in (80, 120))
     return c

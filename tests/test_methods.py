@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small
 import walk
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cards_jax import config, levels, masks, methods, pruning, schedules
@@ -218,6 +218,7 @@ def test_cubic_of_gradual_pruning():
     assert gmp.update_steps(c, 24) == (2, 18)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 5), st.integers(1, 64), st.integers(1, 64)), min_size=1),
     st.floats(0, 0.99),
@@ -237,6 +238,7 @@ def test_erk_densities_follow_the_shapes():
     np.testing.assert_allclose(density / density[0], expected / expected[0], rtol=1e-3)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 4, 8]))
 def test_blocks_keep_their_largest(seed, block):
     w = np.random.RandomState(seed % 2**32).randn(3, 3, 8, 4).round(1).astype(np.float32)
@@ -294,6 +296,7 @@ def test_sensitivity_is_weight_times_gradient_of_the_training_loss():
         np.testing.assert_allclose(found[place], slope, rtol=0.02, atol=1e-4)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 30), st.integers(0, 30))
 def test_pruning_within_a_mask_is_exact_even_among_zeros(seed, kept, fewer):
     rng = np.random.RandomState(seed)

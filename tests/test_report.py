@@ -181,8 +181,11 @@ def test_files_hold_the_numbers(tmp_path):
     in_csv = _read_csv(paths[0])
     assert [float(line["accuracy_mean"]) for line in in_csv] == [r["accuracy_mean"] for r in rows]
     assert [line["difference_min"] for line in in_csv][0] == ""
-    assert "| bp     | layerwise |           80 |        93.72 |" in paths[1].read_text()
-    assert r"    bp & layerwise & 80 & 93.72 & 93.22 & 94.22 &" in paths[2].read_text()
+    assert (
+        "| bp     | layerwise |           80 |                 80.01 |        93.72 |"
+        in paths[1].read_text()
+    )
+    assert r"    bp & layerwise & 80 & 80.01 & 93.72 & 93.22 & 94.22 &" in paths[2].read_text()
     realizations = _read_csv(paths[3])
     assert [line["id"] for line in realizations] == [result["id"] for result in results]
     assert [float(line["test_accuracy"]) for line in realizations] == [

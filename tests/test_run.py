@@ -235,7 +235,8 @@ def test_a_diverged_realization_leaves_its_neighbour_alone(tmp_path):
     point = config.points(calm)[0]
     cards = [pack.load(folder.card_path(c, point)) for c in (calm, wild)]
     assert runs.same_arrays(cards[0].card, cards[1].card)
-    assert cards[0].meta["result"] == cards[1].meta["result"] == results[0]
+    assert cards[0].meta["result"] == cards[1].meta["result"]
+    assert cards[0].meta["result"].items() <= results[0].items()
     name = config.identity(calm, point)
     mine = [
         [r for r in runs.rows(folder.path_of(c)) if r["realization"] == name] for c in (calm, wild)

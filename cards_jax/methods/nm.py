@@ -47,7 +47,8 @@ def block_mask(weights: Array, block: int, keep: Array) -> Array:
         return jnp.ones(weights.shape, bool)
     x = jnp.abs(weights).reshape(inputs // block, block, outputs)
     mine, theirs = x[:, :, None], x[:, None]
-    earlier = (jnp.arange(block)[:, None] > jnp.arange(block))[..., None]
+    place = jnp.arange(block)
+    earlier = (place[:, None] > place[None])[None, :, :, None]
     rank = jnp.sum((theirs > mine) | ((theirs == mine) & earlier), axis=2)
     return (rank < keep).reshape(weights.shape)
 
