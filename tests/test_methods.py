@@ -27,7 +27,13 @@ CASES = {
     "snip": {"sparsity": (0.5, 0.8)},
     "nm": {"sparsity": (0.5, 0.75)},
 }
-SCOPED = [(m, s) for m in CASES for s in ("layerwise", "global") if m not in ("dense", "nm")]
+QUICK = ("dense_cyclic", "random", "ep", "bp")  # in both scopes; of the others the global one
+SCOPED = [
+    pytest.param(m, s, marks=() if s == "global" or m in QUICK else pytest.mark.slow)
+    for m in CASES
+    for s in ("layerwise", "global")
+    if m not in ("dense", "nm")
+]
 
 
 def tiny(method, scope="layerwise", **changes):
@@ -162,6 +168,7 @@ def test_fine_tuning_shares_its_dense_training():
             np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
 
 
+@pytest.mark.slow
 def test_fan_out_on_four_devices_equals_one():
     c = tiny("ft", seeds=(0, 1, 2), sparsity=(0.5,))
     one, _, _ = walk.walk(c)
