@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 SIDE = 2048
@@ -43,9 +43,15 @@ def describe(module: str) -> list[str]:
         f"date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {_commit()}",
         f"machine: {_processor()}, {cores()} cores, {memory:.0f} GiB, {platform.system()}; "
         f"load averages before the run {load}",
-        f"versions: Python {platform.python_version()}, jax {version('jax')}, "
-        f"torch {version('torch')}",
+        f"versions: Python {platform.python_version()}, jax {version('jax')}, {_torch()}",
     ]
+
+
+def _torch() -> str:
+    try:
+        return f"torch {version('torch')}"
+    except PackageNotFoundError:
+        return "no torch"
 
 
 def _commit() -> str:

@@ -273,7 +273,7 @@ def assign(c: ConfigDict, field: str, value: Any) -> None:
     check_name(field)
     node, name = _node(c, field)
     try:
-        if value is None and not optional(field):
+        if isinstance(value, dict) or value is None and not optional(field):
             raise TypeError
         with node.unlocked():
             node[name] = value

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import small
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
@@ -198,6 +198,7 @@ JSON = st.recursive(
 
 
 @settings(max_examples=300, deadline=None)
+@example({"augment": {"__init__": None}})  # a group of fields in the place of one
 @given(st.dictionaries(st.sampled_from(sorted(STANDARD)), JSON, max_size=2))
 def test_any_value_is_taken_or_refused_in_words(fields):
     try:
