@@ -16,7 +16,7 @@ RANKS = [
     {"torch_keys", "encoding", "npz", "pruning"},
     {"pack", "size", "levels"},
     {"methods", "realizations", "checkpoint", "interop", "export"},
-    {"train", "report"},
+    {"train", "report", "hand"},
     {"trainer", "estimate", "folder", "compare"},
     {"run", "group"},
     {"experiment"},
