@@ -7,7 +7,7 @@ gradient over 100 times slower). Each formulation below is written for one netwo
 native     XLA's own convolution; vmap groups it. For backends that group well.
 unrolled   XLA's own convolution; a batching rule unrolls it over realizations.
 canonical  unrolled, and both gradients are written as convolutions in the one layout that XLA's CPU backend runs fast
-           inside loops.
+           inside loops, or with a stride as matrix products.
 patches    shifted copies times a matrix; vmap makes a batched matrix product.
 """
 
@@ -58,28 +58,37 @@ def convolve(
         split = (jnp.split(z, groups, axis=-1) for z in (x_BHWC, kernel_HWIO))
         parts = [convolve(x, kernel, stride, formulation) for x, kernel in zip(*split, strict=True)]
         return jnp.concatenate(parts, axis=-1)
-    k, _, _, features = kernel_HWIO.shape
+    k = kernel_HWIO.shape[0]
     if formulation == "unrolled":
         return _unrolled(k, stride, *x_BHWC.shape[1:3])(x_BHWC, kernel_HWIO)
-    if k == 1:
-        return jnp.matmul(x_BHWC[:, ::stride, ::stride], kernel_HWIO[0, 0])
-    if formulation == "patches" or stride > 1:
-        return jnp.matmul(patches(x_BHWC, k, stride), kernel_HWIO.reshape(-1, features))
-    return _canonical(k)(x_BHWC, kernel_HWIO)
+    if formulation == "canonical" and stride > 1:
+        return _strided(k, stride, *x_BHWC.shape[1:3])(x_BHWC, kernel_HWIO)
+    if formulation == "canonical" and k > 1:
+        return _canonical(k)(x_BHWC, kernel_HWIO)
+    return _product(x_BHWC, kernel_HWIO, stride)
 
 
 def patches(x_BHWC: Array, k: int, stride: int) -> Array:
     """(B, H', W', k * k * C): the k x k neighbourhood of every output position, zeros outside."""
+    return jnp.concatenate(_shifted(x_BHWC, k, stride), axis=-1)
+
+
+def _shifted(x_BHWC: Array, k: int, stride: int) -> list[Array]:
+    """What each of the k * k places of a kernel reads, (B, H', W', C)."""
     pad = k // 2
     _, H, W, _ = x_BHWC.shape
     padded = jnp.pad(x_BHWC, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     rows, columns = ((n - 1) // stride * stride + 1 for n in (H, W))
-    shifted = [
+    return [
         padded[:, i : i + rows : stride, j : j + columns : stride]
         for i in range(k)
         for j in range(k)
     ]
-    return jnp.concatenate(shifted, axis=-1)
+
+
+def _product(x, kernel, stride):
+    k, _, _, features = kernel.shape
+    return jnp.matmul(patches(x, k, stride), kernel.reshape(-1, features))
 
 
 def _native(x, kernel, stride, groups=1):
@@ -159,6 +168,23 @@ def _tile(batch: int, H: int, W: int, channels: int) -> tuple[int, int]:
 def _canonical(k: int) -> Callable:
     of_kernel = partial(_kernel_gradient, k=k)
     return _with_gradients(partial(_native, stride=1), _flipped_convolution, of_kernel)
+
+
+@cache
+def _strided(k: int, stride: int, H: int, W: int) -> Callable:
+    """With a stride, XLA's own convolution is the fastest forward only: its gradients are matrix products."""
+
+    def of_input(g, kernel):
+        x = jax.ShapeDtypeStruct((g.shape[0], H, W, kernel.shape[2]), g.dtype)
+        return jax.linear_transpose(lambda x: _product(x, kernel, stride), x)(g)[0]
+
+    def of_kernel(x, g):
+        # A product for each place of the kernel reads x in place: patches would be written first.
+        one = lambda x: lax.dot_general(x, g, ((range(3), range(3)), ((), ())))
+        return jnp.stack([one(x) for x in _shifted(x, k, stride)]).reshape(k, k, -1, g.shape[-1])
+
+    forward = partial(_native, stride=stride) if k > 1 else partial(_product, stride=stride)
+    return _with_gradients(forward, of_input, of_kernel)
 
 
 # --- unrolled: XLA's own convolution and its own gradients, one per realization ---
