@@ -15,6 +15,7 @@ RANKS = [
     {"phase", "popup", "models", "data", "forms", "layout"},
     {"torch_keys", "encoding", "npz", "pruning"},
     {"pack", "size", "levels"},
+    {"equal_bytes"},
     {"methods", "realizations", "checkpoint", "interop", "export"},
     {"train", "report", "hand"},
     {"trainer", "estimate", "folder", "compare"},
