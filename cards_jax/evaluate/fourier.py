@@ -48,15 +48,15 @@ def sweep(
     images, labels = images[: s.images], labels[: s.images]
     H, W = images.shape[1:3]
     waves = fourier.frequencies(H, W)
-    rows = rows or (CPU_ROWS if jax.default_backend() == "cpu" else ROWS)
-    program = hand.sums(_counter(s, rows), 5)
-    eps = np.asarray(s.eps, np.float32)
+    count = counter(hand, s, rows)
+    most = (2**31 - 1) // (len(images) * len(s.eps)) - 1  # noisy images are counted in int32
     wrong, pace, done = 0, None, 0
-    progress = Progress(len(waves), len(hand), len(images) * len(eps), label=label)
+    progress = Progress(len(waves), len(hand), len(images) * len(s.eps), label=label)
     while done < len(waves):
         seconds = time.monotonic()
-        stop = min(len(waves), done + (max(1, int(PIECE_SECONDS * pace)) if pace else 1))
-        wrong = wrong + program(images, labels, eps, np.int32(done), np.int32(stop))
+        step = max(1, int(PIECE_SECONDS * pace)) if pace else 1
+        stop = min(len(waves), done + min(step, most))
+        wrong = wrong + count(images, labels, done, stop)
         seconds = time.monotonic() - seconds
         # The first piece compiles the program: the second tells the pace.
         if done:
@@ -69,11 +69,18 @@ def sweep(
     return fourier.spread(wrong / len(images), H, W)
 
 
-def _counter(s: Settings, rows: int) -> Callable[..., Array]:
+def counter(hand: Any, s: Settings, rows: int = 0) -> Callable[..., np.ndarray]:
+    """(images, labels, start, stop) -> int (R, E, D): wrong answers under these waves, by one program."""
+    rows = rows or (CPU_ROWS if jax.default_backend() == "cpu" else ROWS)
+    eps = np.asarray(s.eps, np.float32)
+
     def count(predict: Callable, part: Array, parts: int, *shared: Array) -> Array:
         return wrong(predict, s, rows, part, parts, *shared)
 
-    return count
+    program = hand.sums(count, 5)
+    return lambda images, labels, start, stop: program(
+        images, labels, eps, np.int32(start), np.int32(stop)
+    )
 
 
 def wrong(
