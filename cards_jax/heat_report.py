@@ -129,13 +129,13 @@ def _grid(
     style = {"cmap": colours, "vmin": limits[0], "vmax": limits[1], "extent": edges}
     with report._figure(1.6 * len(s.eps) + 1.2, 1.6 * len(maps) + 0.7) as figure:
         grid = figure.subplots(len(maps), len(s.eps), squeeze=False, sharex=True, sharey=True)
-        for line, (name, errors) in zip(grid, maps, strict=True):
+        for number, (line, (name, errors)) in enumerate(zip(grid, maps, strict=True)):
             for axes, values, eps in zip(line, errors, s.eps, strict=True):
                 picture = axes.imshow(values, interpolation="nearest", **style)
                 axes.grid(False)
                 axes.set_xticks([-(W // 4), 0, W // 4])
                 axes.set_yticks([-(H // 4), 0, H // 4])
-                if line is grid[0]:
+                if number == 0:
                     axes.set_title(rf"$\epsilon$ = {eps:g}")
             line[0].set_ylabel(name)
         figure.colorbar(picture, ax=grid, label=label, aspect=15 * len(maps), pad=0.02)

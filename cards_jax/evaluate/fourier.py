@@ -14,7 +14,7 @@ from cards_jax import fourier
 from cards_jax.log import Progress
 
 PIECE_SECONDS = 5.0  # a piece of the sweep, after which progress is shown, takes about this long
-CPU_ROWS, ROWS = 50, 1000  # of a batch; measured: a core's cache is small
+CPU_ROWS, ROWS = 32, 1000  # of a batch; a core's cache is small
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ def sweep(
 
     Args:
       images: uint8 (N, H, W, C), of which the first `s.images` count.
-      rows: noisy images of a batch; 0 is what was measured to be fast here. Counts do not depend on it.
+      rows: noisy images of a batch; 0 is this backend's default. Signs do not depend on it.
       label: what the line of progress opens with.
     """
     images, labels = images[: s.images], labels[: s.images]
