@@ -102,7 +102,7 @@ def _read(card: Path, d: Data, s: Settings) -> np.ndarray | None:
     if path is None or not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
             errors, about = held["errors"], str(held["about"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
