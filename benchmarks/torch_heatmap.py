@@ -63,7 +63,10 @@ def usual(images: np.ndarray, labels: np.ndarray, eps: float, batch_size: int) -
         with torch.inference_mode():
             for one in itertools.islice(itertools.cycle(all_waves), steps):
                 data = Perturbed(images, labels, eps * one)
-                loader = DataLoader(data, batch_size, num_workers=cores())
+                # Forked, as in a script: a spawned worker would import torch for every wave.
+                loader = DataLoader(
+                    data, batch_size, num_workers=cores(), multiprocessing_context="fork"
+                )
                 sum((net(x).argmax(1) != y).sum().item() for x, y in loader)
 
     return run
