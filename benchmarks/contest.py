@@ -87,7 +87,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(
-            target=_serve, args=(theirs, contestant), daemon=True
+            target=_serve,
+            args=(theirs, contestant),  # no daemon: a contestant may have workers of its own
         )
         self._process.start()
         theirs.close()

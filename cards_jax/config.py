@@ -45,6 +45,9 @@ def defaults() -> ConfigDict:
     c.data = ConfigDict()
     c.data.name = "digits"  # a module of cards_jax/data
     c.data.dir = placeholder(str)
+    c.data.title = placeholder(
+        str
+    )  # name for people, as "CIFAR-10 (JPEG)"; None is the source's own
     c.data.download = False
     c.data.cache_dir = placeholder(str)
     c.data.image_size = placeholder(int)
@@ -120,6 +123,9 @@ def defaults() -> ConfigDict:
         0  # training images that finished BatchNorm averages are estimated on anew
     )
 
+    c.evaluate.heatmap = ()  # after training: norms of Fourier noise, as (3.0, 4.0, 6.0)
+    c.evaluate.heatmap_images = 1000  # the first so many of the test set
+
     c.checkpoint = ConfigDict()
     c.checkpoint.every_minutes = 5.0
     c.checkpoint.keep = 2
@@ -139,6 +145,7 @@ NOT_IDENTITY = (
     *("name", "workdir", "baseline", "dense", "checkpoint", "log", "combine", *AXES),
     *("data.dir", "data.download", "data.cache_dir", "evaluate.batch_size"),
     *("compute.group_size", "compute.batch_split", "compute.devices", "compute.deterministic"),
+    *("data.title", "evaluate.heatmap", "evaluate.heatmap_images"),
 )
 
 
@@ -344,6 +351,7 @@ RANGES = {
     "compute.devices": (0, 2**10 + 1, "0 (all) to 1024"),
     "evaluate.every_epochs": (1, HUGE, "1 or more"),
     "evaluate.batch_size": (1, HUGE, "1 or more"),
+    "evaluate.heatmap_images": (1, HUGE, "1 or more"),
     "checkpoint.every_minutes": (0, HUGE, "0 (after every chunk) or more"),
     "checkpoint.keep": (1, HUGE, "1 or more"),
 }
@@ -422,6 +430,12 @@ def validate(c: ConfigDict) -> ConfigDict:
     if c.log.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise ConfigError(
             'log.tensorboard=True: needs tensorboardX: pip install "cards_jax[tensorboard]"'
+        )
+    for eps in c.evaluate.heatmap:
+        in_range("evaluate.heatmap", eps, TINY, HUGE, "norms above 0, each once")
+    if len(set(c.evaluate.heatmap)) < len(c.evaluate.heatmap):
+        raise ConfigError(
+            f"evaluate.heatmap={c.evaluate.heatmap}: allowed are norms above 0, each once"
         )
     for drop in c.schedule.drops:
         in_range("schedule.drops", drop, 0, HUGE, "epochs, 0 or more")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cards_jax import config, data, estimate, folder, realizations, report, run
+from cards_jax import config, data, estimate, folder, heatmap, realizations, report, run
 from cards_jax.config import ConfigError
 from cards_jax.data import store
 from cards_jax.log import RunLog, read_metrics
@@ -95,7 +95,16 @@ def _completed(
     with run.opened(c, signals) as r:
         results = r.results()
         write_report(c, results, dense, show, r.shared(r.points))
+        cards = [folder.card_path(c, point) for point in r.points]
+        heatmap.of_run(c, cards, heatmap_baseline(c), r.log)
     return results
+
+
+def heatmap_baseline(c: ConfigDict) -> Path | None:
+    """The folder of the dense cards that a run's heatmaps are compared with, None where there is none."""
+    if c.baseline == "auto":
+        return None if c.method == "dense" else folder.path_of(baseline_config(c))
+    return Path(c.baseline) if c.baseline else None
 
 
 def write_report(

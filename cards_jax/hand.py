@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from cards_jax import card, models, pack, realizations, tree
 from cards_jax.config import ConfigError
@@ -48,7 +48,9 @@ class Hand:
 
         predict(images) -> logits (B, K) of one card. Every array that f returns gets the leading axis R, as numpy.
         """
-        layout = self.layout()
+        return self._mapped(f, shared, self.layout())
+
+    def _mapped(self, f: Callable, shared: int, layout: Layout) -> Callable[..., Tree]:
         program = layout.map(
             partial(_of_one, f, models.build(self.spec)), (True, *[False] * shared)
         )
@@ -60,6 +62,19 @@ class Hand:
             return jax.tree.map(lambda x: x[: len(self)], found)
 
         return call
+
+    def sums(self, f: Callable, shared: int = 0) -> Callable[..., Tree]:
+        """As `map`, where all devices share the work on every card, so that none idles whatever their number.
+
+        f(predict, part, parts, *shared) does part `part` of so many; what it gives is added over the parts.
+        """
+        layout = realizations.layout(len(self), split=jax.device_count())
+
+        def whole(predict: Callable, *arrays: Array) -> Tree:
+            part = lax.axis_index(realizations.BATCH)
+            return lax.psum(f(predict, part, layout.split, *arrays), realizations.BATCH)
+
+        return self._mapped(whole, shared, layout)
 
 
 def _of_one(f: Callable, model: models.Model, stacked: tuple[Tree, Tree], *shared: Array) -> Tree:

@@ -172,3 +172,13 @@ def test_steps_learn(peers, peer):
     first = step()
     losses = [step() for _ in range(11)]
     assert math.isfinite(losses[-1]) and losses[-1] < first
+
+
+def test_peers_of_heatmaps_perturb_with_our_waves():
+    torch = pytest.importorskip("torch", reason="needs PyTorch, of the extra 'bench'")
+    from benchmarks import torch_heatmap
+    from cards_jax import fourier
+
+    for k, theirs in enumerate(torch_heatmap.waves(8)):
+        ours = fourier.wave(*fourier.frequencies(8, 8)[k], 8, 8)
+        torch.testing.assert_close(theirs, torch.tensor(ours.tolist()), atol=1e-6, rtol=0)

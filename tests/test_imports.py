@@ -8,7 +8,7 @@ import cards_jax
 ROOT = Path(cards_jax.__file__).parent
 RANKS = [
     {"__init__", "tree", "schedules", "log", "files", "arrays", "unroll", "signals"},
-    {"container", "codec", "torch_files", "spectrum"},
+    {"container", "codec", "torch_files", "spectrum", "fourier"},
     {"select"},
     {"card", "masks", "binarize", "losses", "config", "augment", "evaluate", "origin"},
     {"corruptions"},
@@ -19,6 +19,9 @@ RANKS = [
     {"methods", "realizations", "checkpoint", "interop", "export"},
     {"train", "report", "hand"},
     {"trainer", "estimate", "folder", "compare"},
+    {"heat"},
+    {"heat_report"},
+    {"heatmap"},
     {"run", "group"},
     {"experiment"},
     {"main"},

@@ -1,0 +1,170 @@
+"""Fourier heatmaps of cards: the error under noise of every frequency, relative to dense.
+
+python -m cards_jax.heatmap CARD_OR_RUN ... [--baseline=DENSE_RUN] [--eps=3,4,6] [--images=1000] [--save=PATH]
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cards_jax import config, data, files, folder, hand, heat, heat_report, pack, report
+from cards_jax.config import ConfigError
+from cards_jax.data import Data
+from cards_jax.evaluate.fourier import Settings
+from cards_jax.heat import Heat
+from cards_jax.log import RunLog
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 75  # exit codes
+
+
+def of_run(c: ConfigDict, cards: Sequence[Path], baseline: Path | None, log: RunLog) -> None:
+    """What `evaluate.heatmap` of a run's config asks for: heatmaps, tables and plots in its folder."""
+    if not c.evaluate.heatmap:
+        return
+    s, d = heat.settings(c.evaluate.heatmap, c.evaluate.heatmap_images), data.prepare(c)
+    first = jax.process_index() == 0
+    measure = lambda paths: heat.evaluate(paths, d, s, log.say, first)
+    found, dense = measure(cards), measure(hand.find([baseline])) if baseline else []
+    if first:
+        path = folder.path_of(c)
+        drawn = {"tables": path / "tables" / "heatmap", "plots": path / "plots" / "heatmap"}
+        _save(drawn["tables"], drawn["plots"], found, dense, s, heat.title_of(c), d)
+
+
+def _save(
+    stem: Path,
+    plots: Path,
+    found: Sequence[Heat],
+    dense: Sequence[Heat],
+    s: Settings,
+    title: str,
+    d: Data,
+) -> str:
+    """STEM.npz, .md, .csv and the pictures; gives the table."""
+    rows, base, images = *_rows(found, dense), min(s.images, len(d.test_images))
+    records = heat_report.table(rows, base, s)
+    text = heat_report.markdown(records, s, title, images)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    cards = [*found, *dense]
+    about = {**dataclasses.asdict(s), "images": images, "data": title}
+    about |= {"fingerprint": d.fingerprint, "dense": len(dense)}
+    heat.save_arrays(
+        stem.with_name(f"{stem.name}.npz"),
+        errors=np.stack([h.errors for h in cards]),
+        cards=np.array([h.path.name for h in cards]),
+        results=np.array([json.dumps(h.meta.get("result", {})) for h in cards]),
+        settings=np.array(json.dumps(about)),
+    )
+    files.write_atomically(stem.with_name(f"{stem.name}.md"), text)
+    table = report.csv_table(records, heat_report.COLUMNS)
+    files.write_atomically(stem.with_name(f"{stem.name}.csv"), table)
+    heat_report.draw(plots, rows, base, s, title, images)
+    return text
+
+
+def _rows(found: Sequence[Heat], dense: Sequence[Heat]):
+    base = heat_report.rows(dense, dense=True)
+    if len(base) > 1:
+        raise ConfigError("baseline: holds more than one kind of card; allowed is one dense point")
+    return heat_report.rows(found), base[0] if base else None
+
+
+# --- the command
+
+
+def config_of(card: Path) -> ConfigDict:
+    """What a card was trained with: by its run's folder, else by its file; ConfigError where neither says."""
+    snapshot = card.parent.parent / "config.json"
+    if card.parent.name == "cards" and snapshot.is_file():
+        try:
+            return config.from_json(snapshot.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{snapshot} cannot be read ({error})") from None
+    fields = pack.load(card).meta.get("config")
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{card}: does not say what it was trained on; allowed are cards of runs")
+    return config.completed(fields)
+
+
+def use_all_cores() -> None:
+    """One host device per core; before the first computation."""
+    ours = hasattr(os, "sched_getaffinity")  # a container or a batch system may leave us fewer
+    try:
+        cores = len(os.sched_getaffinity(0)) if ours else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError:
+        pass  # devices are there already: they are used as they are
+
+
+def measured(args: argparse.Namespace) -> str:
+    """Everything that the command does before it prints: the table."""
+    s = heat.settings(args.eps, args.images)
+    dense_paths = hand.find([args.baseline]) if args.baseline else []
+    paths = [p for p in hand.find(args.cards) if p not in dense_paths]
+    if not paths:
+        raise ConfigError("cards: all of them are the baseline's; allowed are others beside it")
+    c = config_of(paths[0])
+    for field, value in (("dir", args.data_dir), ("title", args.title)):
+        if value is not None:
+            config.assign(c, f"data.{field}", value)
+    d = data.prepare(c)
+    say = lambda text: print(text, file=sys.stderr)
+    every = {h.path: h for h in heat.evaluate([*paths, *dense_paths], d, s, say)}
+    found, dense = ([every[p] for p in places] for places in (paths, dense_paths))
+    title = heat.title_of(c)
+    if args.save:
+        return _save(args.save, args.save, found, dense, s, title, d)
+    rows, base = _rows(found, dense)
+    images = min(s.images, len(d.test_images))
+    return heat_report.markdown(heat_report.table(rows, base, s), s, title, images)
+
+
+class _Form(argparse.ArgumentParser):
+    """One line on stderr for what was given wrong."""
+
+    def error(self, message: str):
+        self.exit(MISUSED, f"{self.prog}: {message}\n")
+
+
+def _norms(text: str) -> tuple[float, ...]:
+    return tuple(float(x) for x in text.split(","))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    form = _Form("python -m cards_jax.heatmap", description=__doc__.split("\n")[0])
+    add = form.add_argument
+    add("cards", nargs="+", metavar="CARD_OR_RUN", help="card files, run folders, folders of cards")
+    add("--baseline", metavar="DENSE_RUN", help="dense cards that others are compared with")
+    add("--eps", type=_norms, default=(3.0, 4.0, 6.0), help="L2 norms in each channel")
+    add("--images", type=int, default=1000, help="the first so many of the test set")
+    add("--data.dir", dest="data_dir", help="where the data of the cards lies now")
+    add("--title", help="name of the data for people")
+    add("--save", type=Path, help="writes SAVE.npz, .csv, .md, .png, .svg, SAVE_difference.*")
+    args = form.parse_args(arguments)
+    use_all_cores()
+    try:
+        print(measured(args))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (ValueError, OSError) as error:  # ConfigError is a ValueError
+        print(f"{form.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return MISUSED if isinstance(error, ValueError) else FAILED
+    except KeyboardInterrupt:
+        print(f"{form.prog}: interrupted; finished cards are kept", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Heatmaps of finished cards: the command, what it writes, and as part of a run."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+import runs
+
+from cards_jax import config, data, experiment, folder, fourier, hand, heat, heat_report, heatmap
+from cards_jax.config import ConfigError
+from cards_jax.evaluate import fourier as evaluate
+from cards_jax.heat import Heat
+
+CHANGES = dict(epochs=1, seeds=(0, 1), evaluate__heatmap=(2.0,), evaluate__heatmap_images=20)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    c = runs.tiny(tmp_path_factory.mktemp("runs"), **CHANGES)
+    experiment.complete(c)
+    return c, folder.path_of(c)
+
+
+def test_a_run_leaves_its_heatmaps_behind_and_measures_them_once(finished, monkeypatch):
+    c, path = finished
+    with np.load(path / "tables" / "heatmap.npz") as held:
+        errors, about = held["errors"], json.loads(str(held["settings"]))
+    assert errors.shape == (2, 1, 8, 8) and about["eps"] == [2.0] and about["images"] == 20
+    d = data.prepare(c)
+    one = hand.load([path])[0]
+    s = evaluate.Settings((2.0,), 20)
+    found = evaluate.sweep(one, d.test_images, d.test_labels, s)
+    np.testing.assert_allclose(errors, found, atol=0.051)  # one image may be at a boundary
+    assert (path / "plots" / "heatmap.png").stat().st_size > 1000
+    monkeypatch.setattr(evaluate, "sweep", None)
+    experiment.complete(c)
+
+
+def test_the_command(finished, tmp_path, capsys):
+    c, path = finished
+    save = tmp_path / "new" / "h"
+    arguments = [str(path), "--eps=2", "--images=20", f"--save={save}"]
+    assert heatmap.main(arguments) == 0
+    out, _ = capsys.readouterr()
+    rows = list(csv.DictReader(save.with_name("h.csv").read_text().splitlines()))
+    assert out.strip() == save.with_name("h.md").read_text().strip()
+    assert [row["ring"] for row in rows] == list(heat_report.RINGS)
+    with np.load(save.with_name("h.npz")) as held:
+        assert float(rows[0]["error_mean"]) == pytest.approx(held["errors"].mean())
+
+
+def test_a_damaged_one_is_measured_again(finished):
+    c, path = finished
+    file = next((path / "heatmaps").rglob("*.npz"))
+    d, s = data.prepare(c), evaluate.Settings((2.0,), 20)
+    card = path / "cards" / f"{file.stem}.card"
+    assert heat._read(card, d, s) is not None
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    assert heat._read(card, d, s) is None
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (["--eps=0"], "eps=0.0"),
+        (["--eps=3,3"], "each once"),
+        (["--images=0"], "images=0"),
+        (["--data.dir=/nowhere", "--baseline=/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(finished, capsys, more, said):
+    assert heatmap.main([str(finished[1]), *more]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and said in err
+
+
+def test_fields_are_checked_and_do_not_rename_a_run(tmp_path):
+    plain, more = runs.tiny(tmp_path), runs.tiny(tmp_path, **CHANGES, data__title="scans")
+    more.epochs = plain.epochs
+    assert config.shared_identity(plain) == config.shared_identity(more)
+    for changes in ({"evaluate__heatmap": (-1.0,)}, {"evaluate__heatmap_images": 0}):
+        with pytest.raises(ConfigError, match="evaluate.heatmap"):
+            runs.tiny(tmp_path, **changes)
+
+
+def test_rows_average_seeds_and_differences_are_in_points(tmp_path):
+    def of(method, sparsity, value):
+        meta = {"result": {"method": method, "sparsity": sparsity}}
+        return Heat(tmp_path / "x.card", meta, np.full((1, 8, 8), value))
+
+    found = heat_report.rows([of("bp", 0.8, 0.1), of("ep", 0.5, 0.4), of("bp", 0.8, 0.3)])
+    assert [(r.label, len(r.errors)) for r in found] == [("bp 80%", 2), ("ep 50%", 1)]
+    (dense,) = heat_report.rows([of("dense", 0, 0.5)], dense=True)
+    s = evaluate.Settings((3.0,), 10)
+    first = next(r for r in heat_report.table(found, dense, s) if r["card"] == "bp 80%")
+    assert first["ring"] == "all" and first["error_mean"] == pytest.approx(0.2)
+    assert first["to_dense"] == pytest.approx(-30) and first["error_max"] == pytest.approx(0.3)
+    drawn = heat_report.draw(tmp_path / "h", found, dense, s, "noise", 10)
+    assert sorted(p.name for p in drawn) == [
+        "h.png", "h.svg", "h_difference.png", "h_difference.svg",
+    ]  # fmt: skip
+    text = (tmp_path / "h_difference.svg").read_text()
+    assert text.count("<image") >= 2
+
+
+def test_rings_cover_the_map_once():
+    radius = fourier.radius(32, 32)
+    rings = [(radius >= a) & (radius < b) for a, b in list(heat_report.RINGS.values())[1:]]
+    assert np.all(sum(ring.astype(int) for ring in rings) == 1)
+    assert radius[16, 16] == 0 and radius[0, 16] == 1 and jax.device_count() >= 1
