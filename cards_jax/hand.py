@@ -61,6 +61,25 @@ class Hand:
 
         return call
 
+    def map_images(self, f: Callable, shared: int = 0) -> Callable[..., Tree]:
+        """As `map`, of arrays that are about one image in each row, which f returns as well: (R, rows, ...).
+
+        All devices share the rows, whose number has to be a multiple of `jax.device_count()`; each holds all cards, so
+        that none idles whatever the number of cards.
+        """
+        layout = realizations.layout(len(self), split=jax.device_count())
+        program = layout.map(
+            partial(_of_one, f, models.build(self.spec)), (True, *[False] * shared), parted=True
+        )
+        stacked = jax.tree.map(lambda x: _padded(x, layout.group), (self.weights, self.stats))
+        stacked = layout.put(stacked)
+
+        def call(*arrays: Array) -> Tree:
+            found = realizations.fetch(program(stacked, *layout.part(arrays)))
+            return jax.tree.map(lambda x: x[: len(self)], found)
+
+        return call
+
 
 def _of_one(f: Callable, model: models.Model, stacked: tuple[Tree, Tree], *shared: Array) -> Tree:
     weights, stats = stacked
