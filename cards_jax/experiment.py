@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cards_jax import config, data, estimate, folder, realizations, report, run
+from cards_jax import config, data, estimate, folder, realizations, report, robustness, run
 from cards_jax.config import ConfigError
 from cards_jax.data import store
 from cards_jax.log import RunLog, read_metrics
@@ -79,6 +79,7 @@ def complete(c: ConfigDict) -> list[dict[str, Any]]:
     used or nothing can be saved.
     """
     check_devices(c)
+    robustness.check(c)
     signals, dense = Signals(), []
     with signals.watched():
         if c.baseline == "auto" and c.method != "dense":
@@ -98,16 +99,25 @@ def _completed(
     return results
 
 
+def _dense_folder(c: ConfigDict) -> Path | None:
+    """The folder of the dense run beside a run, None where there is none."""
+    if c.baseline is None or c.method == "dense" and c.baseline == "auto":
+        return None
+    return folder.path_of(baseline_config(c)) if c.baseline == "auto" else Path(c.baseline)
+
+
 def write_report(
     c: ConfigDict,
     results: list[dict],
     dense: list[dict],
     show: bool = False,
     shared: Collection[str] = (),
+    more: dict[str, Any] | None = None,
 ) -> None:
     """results.json, tables and plots of finished realizations beside their dense baseline.
 
-    shared: identities of realizations that several results have in common, whose curves belong to them.
+    shared: identities of realizations that several results have in common, whose curves belong to them. more: what
+    else results.json holds.
     """
     if jax.process_index():
         return
@@ -121,6 +131,7 @@ def write_report(
         "results": results,
         "summary": rows,
         "baseline": dense_rows,
+        **(more or {}),
     }
     report.write_results(path, payload)
     report.write_tables(path, [*dense_rows, *rows], [*dense, *results])

@@ -1,7 +1,8 @@
 """Cards on corrupted images: all cards of one network in one pass, and each card on each corruption once."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,15 @@ def evaluate(
             source.labels.size * len(SEVERITIES),
             active=progress and _first(),
         )
+        supply = _ahead(
+            partial(source.read, name, first, piece_size(source))
+            for name in names
+            if name != CLEAN
+            for first in starts(source)
+        )
         for done, name in enumerate(names):
             bar.label = name
-            for members, found in _asked(askers, source, clean, name):
+            for members, found in _asked(askers, source, clean, name, supply):
                 for i, path in enumerate(members):
                     one = Marks.of(*(found[k][i] for k in KEYS), labels[name == CLEAN])
                     tallies[path].add(name, one)
@@ -199,12 +206,23 @@ def piece_size(source: Source) -> int:
     return -(-count // pieces)
 
 
-def pieces(source: Source, name: str) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, uint8 (S, P, H, W, C)) of a corruption; the last piece overlaps the one before where P demands it."""
+def starts(source: Source) -> list[int]:
+    """First rows of the pieces; the last one overlaps the one before where their size demands it."""
     count, size = len(source.labels), piece_size(source)
-    for first in range(0, count, size):
-        first = min(first, count - size)
-        yield first, source.read(name, first, size)
+    return [min(first, count - size) for first in range(0, count, size)]
+
+
+def _ahead(jobs: Iterable[Callable[[], np.ndarray]]) -> Iterator[np.ndarray]:
+    """What the jobs give, each begun while the one before is in use: reading and compiling hide behind measuring."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for job in jobs:
+            begun = pool.submit(job)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = begun
+        if waiting is not None:
+            yield waiting.result()
 
 
 def _labels(source: Source, clean: Clean) -> tuple[np.ndarray, np.ndarray]:
@@ -213,7 +231,11 @@ def _labels(source: Source, clean: Clean) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _asked(
-    askers: Sequence[_Asker], source: Source, clean: Clean, name: str
+    askers: Sequence[_Asker],
+    source: Source,
+    clean: Clean,
+    name: str,
+    supply: Iterator[np.ndarray],
 ) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
     """For each network (paths of its cards, what they answer, each (R, S, N))."""
     corrupted, plain = _labels(source, clean)
@@ -226,7 +248,7 @@ def _asked(
     kinds = dict(zip(KEYS, (np.int32, np.float32, np.float32), strict=True))
     empty = lambda a: {k: np.empty((len(a.paths), severities, count), t) for k, t in kinds.items()}
     tables = [empty(asker) for asker in askers]
-    for first, images in pieces(source, name):
+    for first, images in zip(starts(source), supply, strict=False):
         size = images.shape[1]
         flat = images.reshape(-1, *images.shape[2:])
         labels = np.tile(corrupted[first : first + size], severities)

@@ -17,8 +17,9 @@ RANKS = [
     {"pack", "size", "levels"},
     {"methods", "realizations", "checkpoint", "interop", "export"},
     {"train", "report", "hand"},
-    {"trainer", "estimate", "folder", "compare"},
-    {"run", "group"},
+    {"trainer", "estimate", "folder", "compare", "marks", "scores", "published"},
+    {"run", "group", "robust_summary", "robust_tables", "robust_plot", "leaderboard"},
+    {"robustness"},
     {"experiment"},
     {"main"},
 ]

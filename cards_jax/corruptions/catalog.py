@@ -58,7 +58,7 @@ def expand(wanted: Sequence[str]) -> tuple[str, ...]:
             known = [*SETS, *names()]
             near = difflib.get_close_matches(str(name), known, 1, 0)[0]
             raise ConfigError(
-                f"corruptions: {name!r} is not known; the nearest is {near!r}, allowed are {', '.join(known)}"
+                f"evaluate.corruptions: {name!r} is not known; the nearest is {near!r}, allowed are {', '.join(known)}"
             )
     return tuple(dict.fromkeys(found))
 

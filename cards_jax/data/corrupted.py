@@ -91,7 +91,7 @@ def find(
     """
     names = corruptions.expand(wanted)
     if not names:
-        raise ConfigError("corruptions=(): needs at least one name or set of names")
+        raise ConfigError("evaluate.corruptions=(): needs at least one name or set of names")
     available = len(clean.labels)
     if place is None:
         if not 0 <= count <= available:
