@@ -99,7 +99,7 @@ def source(place: Path, clean: Clean, names: Sequence[str], count: int) -> Sourc
             f"evaluate.corruption_images={count}: allowed are 0 (all) to {len(labels)}"
         )
     record = _record(place)
-    benchmark, title, kind = _what(place, labels, arrays)
+    benchmark, title, kind = _what(place, labels, arrays, clean)
     flavours = {}
     if record is not None:
         flavours = {k: v for k, v in record["flavours"].items() if k in names}
@@ -231,10 +231,12 @@ def _record(place: Path) -> dict | None:
         ) from None
 
 
-def _what(place: Path, labels: np.ndarray, arrays: dict) -> tuple[str | None, str, str]:
+def _what(
+    place: Path, labels: np.ndarray, arrays: dict, clean: Clean
+) -> tuple[str | None, str, str]:
     """(benchmark, name, kind) of files without a record: a published set only where its labels, or checksum, say so."""
     side = next(iter(arrays.values())).shape[1:] if arrays else ()
-    data = _official(labels) if len(labels) == 10_000 and side == (32, 32, 3) else None
+    data = _official(labels, clean) if len(labels) == 10_000 and side == (32, 32, 3) else None
     known = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}.get(data)
     if known is None:
         return None, f"corrupted images in {place.name}", "files"
@@ -250,8 +252,7 @@ def _what(place: Path, labels: np.ndarray, arrays: dict) -> tuple[str | None, st
     return data, known, "published"
 
 
-def _official(labels: np.ndarray) -> str | None:
+def _official(labels: np.ndarray, clean: Clean) -> str | None:
     if hashlib.sha256(labels.astype(np.uint8)).hexdigest() == OFFICIAL_LABELS:
         return "cifar10"
-    each = np.bincount(labels, minlength=100)
-    return "cifar100" if len(each) == 100 and (each == 100).all() else None
+    return "cifar100" if clean.data == "cifar100" and np.array_equal(labels, clean.labels) else None
