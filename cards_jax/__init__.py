@@ -15,8 +15,12 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["export_state_dict", "import_state_dict", "load", "logits"]
-HOME = {"load": "pack", "logits": "pack"}  # modules of these names; the others' is interop
+__all__ = ["benchmark", "export_state_dict", "import_state_dict", "load", "logits"]
+HOME = {
+    "benchmark": "leaderboard",
+    "load": "pack",
+    "logits": "pack",
+}  # modules of these names; the others' is interop
 
 
 def __getattr__(name: str) -> Any:

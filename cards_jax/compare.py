@@ -4,6 +4,7 @@ python -m cards_jax.compare RUN_FOLDER ... --baseline=DENSE_RUN_FOLDER [--save=P
 """
 
 import argparse
+import collections
 import json
 import sys
 from pathlib import Path
@@ -12,16 +13,44 @@ from typing import Any
 from cards_jax import files, report
 
 MISUSED = 2  # exit code
+SCALARS = ("seed", "sparsity", "learning_rate", "weight_decay")
 
 
-def results_of(folder: Path) -> list[dict[str, Any]]:
-    """The results of a run; ValueError, naming the folder, where it has none that can be read."""
+def payload_of(folder: Path) -> dict[str, Any]:
+    """A run's results.json; ValueError, naming the folder, where it has none that can be read."""
     try:
-        results = json.loads((folder / "results.json").read_text())["results"]
-        report.summarise(results)
+        payload = json.loads((folder / "results.json").read_text())
+        report.summarise(payload["results"])
+        return payload
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder}: no readable results.json there ({error})") from None
-    return results
+
+
+def results_of(folders: list[Path]) -> list[dict[str, Any]]:
+    """The results of runs, each realization once.
+
+    Runs with one config are one run, such as two that trained different seeds. Runs with another config are never
+    averaged: where a table could not tell their realizations apart, as it does not show the length of a training,
+    `run` in each result names them.
+    """
+    found, names, clashing = {}, {}, set()
+    for folder in folders:
+        payload = payload_of(folder)
+        config = json.dumps(payload.get("config"), sort_keys=True)
+        names.setdefault(config, (payload.get("name", folder.name), folder.resolve().name))
+        for result in payload["results"]:
+            found.setdefault((config, result.get("id"), *map(result.get, SCALARS)), result)
+    configs = {}
+    for (config, *_), result in found.items():
+        configs.setdefault(tuple(map(result.get, report.POINT)), set()).add(config)
+    for several in configs.values():
+        clashing |= several if len(several) > 1 else set()
+    twice = collections.Counter(name for name, _ in names.values())
+    label = lambda config: names[config][twice[names[config][0]] > 1]
+    return [
+        {**result, "run": label(config)} if config in clashing else result
+        for (config, *_), result in found.items()
+    ]
 
 
 def shared_data(folders: list[Path]) -> None:
@@ -46,8 +75,8 @@ def compared(folders: list[Path], baseline: Path | None) -> tuple[str, str, list
     Raises ValueError for folders without results and for runs on different images.
     """
     shared_data([*folders, *([baseline] if baseline else [])])
-    dense = results_of(baseline) if baseline else []
-    results = [r for folder in folders for r in results_of(folder)]
+    dense = results_of([baseline]) if baseline else []
+    results = results_of(folders)
     dense_rows, rows = report.summarise(dense), report.summarise(results, dense)
     shown = [*dense_rows, *rows]
     table = report.markdown_table(shown, report.table_columns(shown))

@@ -122,6 +122,9 @@ def defaults() -> ConfigDict:
     c.evaluate.recalibrate = (
         0  # training images that finished BatchNorm averages are estimated on anew
     )
+    c.evaluate.corruptions = ()  # after training: sets "benchmark", "extra", "bar", or names
+    c.evaluate.corruption_images = 0  # of the test set; 0 is all
+    c.evaluate.corruptions_dir = placeholder(str)  # of CIFAR-10-C; None is made from the test set
 
     c.evaluate.heatmap = ()  # after training: norms of Fourier noise, as (3.0, 4.0, 6.0)
     c.evaluate.heatmap_images = 1000  # the first so many of the test set
@@ -143,9 +146,10 @@ def defaults() -> ConfigDict:
 # Fields that change where and how fast a run computes, or which realizations it holds, but not what a realization is.
 NOT_IDENTITY = (
     *("name", "workdir", "baseline", "dense", "checkpoint", "log", "combine", *AXES),
-    *("data.dir", "data.download", "data.cache_dir", "evaluate.batch_size"),
+    *("data.dir", "data.download", "data.cache_dir", "data.title", "evaluate.batch_size"),
+    *("evaluate.corruptions", "evaluate.corruption_images", "evaluate.corruptions_dir"),
     *("compute.group_size", "compute.batch_split", "compute.devices", "compute.deterministic"),
-    *("data.title", "evaluate.heatmap", "evaluate.heatmap_images"),
+    *("evaluate.heatmap", "evaluate.heatmap_images"),
 )
 
 
@@ -346,6 +350,7 @@ RANGES = {
     "finetune.epochs": (1, 10**6 + 1, "1 to 1000000"),
     "finetune.rate": (TINY, HUGE, "a number above 0"),
     "evaluate.recalibrate": (0, HUGE, "0 (off) or more"),
+    "evaluate.corruption_images": (0, HUGE, "0 (all) or more"),
     "compute.group_size": (0, HUGE, "0 (automatic) or more"),
     "compute.batch_split": (0, HUGE, "0 (automatic) or more"),
     "compute.devices": (0, 2**10 + 1, "0 (all) to 1024"),
@@ -393,7 +398,7 @@ def validate(c: ConfigDict) -> ConfigDict:
 
     Raises ConfigError with one line that names the field, its value and what is allowed.
     """
-    from cards_jax import data, methods, models, realizations  # here: they depend on this module
+    from cards_jax import corruptions, data, methods, models, realizations  # here: they need this
     from cards_jax.models import convolution
 
     _check_axes(c)
@@ -421,6 +426,7 @@ def validate(c: ConfigDict) -> ConfigDict:
     for field, (low, high, text) in OPTIONAL_RANGES.items():
         if values[field] is not None:
             in_range(field, values[field], low, high, text)
+    corruptions.expand(c.evaluate.corruptions)
     if c.data.subset and c.data.subset_per_class:
         raise ConfigError("data.subset, data.subset_per_class: only one of them can be set")
     if not c.name or not all(x.isalnum() or x in "._-" for x in c.name) or c.name[0] == ".":

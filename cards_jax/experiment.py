@@ -9,7 +9,17 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cards_jax import config, data, estimate, folder, heatmap, realizations, report, run
+from cards_jax import (
+    config,
+    data,
+    estimate,
+    folder,
+    heatmap,
+    realizations,
+    report,
+    robustness,
+    run,
+)
 from cards_jax.config import ConfigError
 from cards_jax.data import store
 from cards_jax.log import RunLog, read_metrics
@@ -79,6 +89,7 @@ def complete(c: ConfigDict) -> list[dict[str, Any]]:
     used or nothing can be saved.
     """
     check_devices(c)
+    robustness.check(c)
     signals, dense = Signals(), []
     with signals.watched():
         if c.baseline == "auto" and c.method != "dense":
@@ -94,17 +105,21 @@ def _completed(
     """The results of one run, after its report is written; its folder is held all the while."""
     with run.opened(c, signals) as r:
         results = r.results()
-        write_report(c, results, dense, show, r.shared(r.points))
+        shared = r.shared(r.points)
+        write_report(c, results, dense, show, shared)
         cards = [folder.card_path(c, point) for point in r.points]
-        heatmap.of_run(c, cards, heatmap_baseline(c), r.log)
+        more = robustness.of_run(c, cards, _dense_folder(c), r.log)
+        if more:
+            write_report(c, results, dense, shared=shared, more=more)
+        heatmap.of_run(c, cards, _dense_folder(c), r.log)
     return results
 
 
-def heatmap_baseline(c: ConfigDict) -> Path | None:
-    """The folder of the dense cards that a run's heatmaps are compared with, None where there is none."""
-    if c.baseline == "auto":
-        return None if c.method == "dense" else folder.path_of(baseline_config(c))
-    return Path(c.baseline) if c.baseline else None
+def _dense_folder(c: ConfigDict) -> Path | None:
+    """The folder of the dense run beside a run, None where there is none."""
+    if c.baseline is None or c.method == "dense" and c.baseline == "auto":
+        return None
+    return folder.path_of(baseline_config(c)) if c.baseline == "auto" else Path(c.baseline)
 
 
 def write_report(
@@ -113,10 +128,12 @@ def write_report(
     dense: list[dict],
     show: bool = False,
     shared: Collection[str] = (),
+    more: dict[str, Any] | None = None,
 ) -> None:
     """results.json, tables and plots of finished realizations beside their dense baseline.
 
-    shared: identities of realizations that several results have in common, whose curves belong to them.
+    shared: identities of realizations that several results have in common, whose curves belong to them. more: what
+    else results.json holds.
     """
     if jax.process_index():
         return
@@ -130,6 +147,7 @@ def write_report(
         "results": results,
         "summary": rows,
         "baseline": dense_rows,
+        **(more or {}),
     }
     report.write_results(path, payload)
     report.write_tables(path, [*dense_rows, *rows], [*dense, *results])

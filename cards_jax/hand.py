@@ -50,19 +50,6 @@ class Hand:
         """
         return self._mapped(f, shared, self.layout())
 
-    def _mapped(self, f: Callable, shared: int, layout: Layout) -> Callable[..., Tree]:
-        program = layout.map(
-            partial(_of_one, f, models.build(self.spec)), (True, *[False] * shared)
-        )
-        stacked = jax.tree.map(lambda x: _padded(x, layout.group), (self.weights, self.stats))
-        stacked = layout.put(stacked)
-
-        def call(*arrays: Array) -> Tree:
-            found = realizations.fetch(program(stacked, *layout.replicate(arrays)))
-            return jax.tree.map(lambda x: x[: len(self)], found)
-
-        return call
-
     def sums(self, f: Callable, shared: int = 0) -> Callable[..., Tree]:
         """As `map`, where all devices share the work on every card, so that none idles whatever their number.
 
@@ -75,6 +62,29 @@ class Hand:
             return lax.psum(f(predict, part, layout.split, *arrays), realizations.BATCH)
 
         return self._mapped(whole, shared, layout)
+
+    def map_images(self, f: Callable, shared: int = 0) -> Callable[..., Tree]:
+        """As `map`, of arrays that are about one image in each row, which f returns as well: (R, rows, ...).
+
+        All devices share the rows, whose number has to be a multiple of `jax.device_count()`; each holds all cards, so
+        that none idles whatever the number of cards.
+        """
+        layout = realizations.layout(len(self), split=jax.device_count())
+        return self._mapped(f, shared, layout, parted=True)
+
+    def _mapped(
+        self, f: Callable, shared: int, layout: Layout, parted: bool = False
+    ) -> Callable[..., Tree]:
+        of_one = partial(_of_one, f, models.build(self.spec))
+        program = layout.map(of_one, (True, *[False] * shared), parted=parted)
+        stacked = jax.tree.map(lambda x: _padded(x, layout.group), (self.weights, self.stats))
+        stacked, place = layout.put(stacked), layout.part if parted else layout.replicate
+
+        def call(*arrays: Array) -> Tree:
+            found = realizations.fetch(program(stacked, *place(arrays)))
+            return jax.tree.map(lambda x: x[: len(self)], found)
+
+        return call
 
 
 def _of_one(f: Callable, model: models.Model, stacked: tuple[Tree, Tree], *shared: Array) -> Tree:

@@ -13,11 +13,9 @@ import numpy as np
 
 from cards_jax import config, files, hand, pack, realizations
 from cards_jax.config import ConfigError
-from cards_jax.data import Data
+from cards_jax.data import Data, corrupted
 from cards_jax.evaluate import fourier
 from cards_jax.evaluate.fourier import Settings
-
-TITLES = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +39,7 @@ def settings(eps: Sequence[float], images: int) -> Settings:
 
 def title_of(c) -> str:
     """The name of a config's data for people."""
-    return c.data.title or TITLES.get(c.data.name, c.data.name)
+    return c.data.title or corrupted.TITLES.get(c.data.name, c.data.name)
 
 
 def evaluate(

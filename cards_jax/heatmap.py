@@ -6,7 +6,6 @@ python -m cards_jax.heatmap CARD_OR_RUN ... [--baseline=DENSE_RUN] [--eps=3,4,6]
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import config, data, files, folder, hand, heat, heat_report, pack, report
+from cards_jax import config, data, files, folder, hand, heat, heat_report, report
+from cards_jax.commands import Form, config_of, ended, use_all_cores
 from cards_jax.config import ConfigError
 from cards_jax.data import Data
 from cards_jax.evaluate.fourier import Settings
 from cards_jax.heat import Heat
 from cards_jax.log import RunLog
-
-FAILED, MISUSED, INTERRUPTED = 1, 2, 75  # exit codes
 
 
 def of_run(c: ConfigDict, cards: Sequence[Path], baseline: Path | None, log: RunLog) -> None:
@@ -80,30 +78,6 @@ def _rows(found: Sequence[Heat], dense: Sequence[Heat]):
 # --- the command
 
 
-def config_of(card: Path) -> ConfigDict:
-    """What a card was trained with: by its run's folder, else by its file; ConfigError where neither says."""
-    snapshot = card.parent.parent / "config.json"
-    if card.parent.name == "cards" and snapshot.is_file():
-        try:
-            return config.from_json(snapshot.read_text())
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{snapshot} cannot be read ({error})") from None
-    fields = pack.load(card).meta.get("config")
-    if not isinstance(fields, dict):
-        raise ConfigError(f"{card}: does not say what it was trained on; allowed are cards of runs")
-    return config.completed(fields)
-
-
-def use_all_cores() -> None:
-    """One host device per core; before the first computation."""
-    ours = hasattr(os, "sched_getaffinity")  # a container or a batch system may leave us fewer
-    try:
-        cores = len(os.sched_getaffinity(0)) if ours else os.cpu_count() or 1
-        jax.config.update("jax_num_cpu_devices", cores)
-    except RuntimeError:
-        pass  # devices are there already: they are used as they are
-
-
 def measured(args: argparse.Namespace) -> str:
     """Everything that the command does before it prints: the table."""
     s = heat.settings(args.eps, args.images)
@@ -127,20 +101,13 @@ def measured(args: argparse.Namespace) -> str:
     return heat_report.markdown(heat_report.table(rows, base, s), s, title, images)
 
 
-class _Form(argparse.ArgumentParser):
-    """One line on stderr for what was given wrong."""
-
-    def error(self, message: str):
-        self.exit(MISUSED, f"{self.prog}: {message}\n")
-
-
 def _norms(text: str) -> tuple[float, ...]:
     return tuple(float(x) for x in text.split(","))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    form = _Form("python -m cards_jax.heatmap", description=__doc__.split("\n")[0])
+    form = Form("python -m cards_jax.heatmap", description=__doc__.split("\n")[0])
     add = form.add_argument
     add("cards", nargs="+", metavar="CARD_OR_RUN", help="card files, run folders, folders of cards")
     add("--baseline", metavar="DENSE_RUN", help="dense cards that others are compared with")
@@ -151,19 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--save", type=Path, help="writes SAVE.npz, .csv, .md, .png, .svg, SAVE_difference.*")
     args = form.parse_args(arguments)
     use_all_cores()
-    try:
-        print(measured(args))
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except (ValueError, OSError) as error:  # ConfigError is a ValueError
-        print(f"{form.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return MISUSED if isinstance(error, ValueError) else FAILED
-    except KeyboardInterrupt:
-        print(f"{form.prog}: interrupted; finished cards are kept", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return ended(form.prog, lambda: print(measured(args)))
 
 
 if __name__ == "__main__":

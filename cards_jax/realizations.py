@@ -65,29 +65,42 @@ class Layout:
         """Host arrays with a leading axis R, spread over the mesh."""
         return jax.tree.map(lambda x: _place(np.asarray(x), self.sharded), tree)
 
+    def part(self, tree: Tree) -> Tree:
+        """Host arrays, their leading axis spread over the devices that share a batch."""
+        over = NamedSharding(self.mesh, P(BATCH))
+        return jax.tree.map(lambda x: _place(np.asarray(x), over), tree)
+
     def replicate(self, tree: Tree) -> Tree:
         """Host arrays, whole on every device."""
         return jax.tree.map(lambda x: _place(np.asarray(x), self.everywhere), tree)
 
-    def map(self, f: Callable, mapped: tuple[bool, ...], donate: tuple[int, ...] = ()) -> Callable:
+    def map(
+        self,
+        f: Callable,
+        mapped: tuple[bool, ...],
+        donate: tuple[int, ...] = (),
+        parted: bool = False,
+    ) -> Callable:
         """jit(shard_map(vmap(f))): f sees one realization; arguments that are not `mapped` are shared by all.
+
+        parted: devices that share a batch get each its part of the leading axis of the shared arguments, and the
+        outputs, whose second axis that is, are put together. Otherwise all get the whole.
 
         With `loop` it is lax.map in the place of vmap, and f is compiled for one realization whatever their number.
 
         No collective joins realizations: a plain jit of vmap with a sharded axis makes XLA gather grouped convolutions
         and FFTs. Every output has the leading axis R.
         """
-        specs = tuple(P(REALIZATION) if m else P() for m in mapped)
+        shared, out = (P(BATCH), P(REALIZATION, BATCH)) if parted else (P(), P(REALIZATION))
+        specs = tuple(P(REALIZATION) if m else shared for m in mapped)
         many = jax.vmap(f, in_axes=tuple(0 if m else None for m in mapped))
         if self.loop:
             many = partial(_one_after_another, f, mapped)
         # Replication over the batch axis is ours to see to (means over it), hence no check.
-        local = jax.shard_map(
-            many, mesh=self.mesh, in_specs=specs, out_specs=P(REALIZATION), check_vma=False
-        )
+        local = jax.shard_map(many, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)
         # Said, because XLA names the sharding of its outputs anew where an axis has one device: a state that comes from
         # a checkpoint would be compiled for a second time.
-        return jax.jit(local, donate_argnums=donate, out_shardings=self.sharded)
+        return jax.jit(local, donate_argnums=donate, out_shardings=NamedSharding(self.mesh, out))
 
 
 def _one_after_another(f: Callable, mapped: tuple[bool, ...], *args: Tree) -> Tree:

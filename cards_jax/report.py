@@ -21,7 +21,8 @@ from cards_jax.log import csv_text, plain
 
 Row = dict[str, Any]
 
-POINT = ("method", "scope", "model", "data", "sparsity", "learning_rate", "weight_decay")
+# `run` is there where several runs are compared that differ in nothing else that is named here.
+POINT = ("method", "scope", "model", "data", "sparsity", "learning_rate", "weight_decay", "run")
 SUMMARY = (
     *POINT,
     "realised_sparsity",
@@ -48,8 +49,13 @@ MEANS = ("realised_sparsity", "parameters", "paper_bytes", "true_bytes")
 
 def write_results(folder: str | Path, payload: Row) -> Path:
     """Writes results.json: strict JSON (NaN and infinities as null), whole or not at all."""
+    return write_json(Path(folder) / "results.json", payload)
+
+
+def write_json(path: Path, payload: Row) -> Path:
+    """Writes strict JSON (NaN and infinities as null), whole or not at all."""
     text = json.dumps(_strict(payload), indent=1, allow_nan=False) + "\n"
-    return _replace(Path(folder) / "results.json", text.encode())
+    return _replace(path, text.encode())
 
 
 # --- summaries
@@ -277,7 +283,11 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "test_accuracy": ("test accuracy (%)", _percent),
     "train_accuracy": ("train accuracy (%)", _percent),
 }
-WORDS = ("id", "method", "scope", "model", "data")
+<<<<<<< ours
+WORDS = ("id", "method", "scope", "model", "data", "corruption", "set", "card")
+=======
+WORDS = ("id", "method", "scope", "model", "data", "run")
+>>>>>>> theirs
 LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",

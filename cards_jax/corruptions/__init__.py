@@ -10,7 +10,16 @@ of the modules or in a new one. Constants are those of CIFAR-10-C (Hendrycks and
 pixels a side, of Tiny ImageNet-C at 64 and of ImageNet-C at 224, and the nearest of them elsewhere.
 """
 
-from cards_jax.corruptions.catalog import BAR, BENCHMARK, EXTRA, Corruption, find, names
+from cards_jax.corruptions.catalog import (
+    BAR,
+    BENCHMARK,
+    EXTRA,
+    SETS,
+    Corruption,
+    expand,
+    find,
+    names,
+)
 from cards_jax.corruptions.dataset import make
 from cards_jax.corruptions.program import corrupt, flavours
 from cards_jax.corruptions.severity import SEVERITIES
@@ -19,9 +28,11 @@ __all__ = [
     "BAR",
     "BENCHMARK",
     "EXTRA",
+    "SETS",
     "SEVERITIES",
     "Corruption",
     "corrupt",
+    "expand",
     "find",
     "flavours",
     "make",

@@ -4,7 +4,7 @@ import difflib
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ BAR = (
     *("inverse_sparkles", "lines", "pinch_and_twirl", "ripple", "sparkles"),
     "transverse_chromatic_abberation",
 )
+SETS = {"benchmark": BENCHMARK, "extra": EXTRA, "bar": BAR}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,19 @@ class Corruption:
 def names(family: str | None = None) -> list[str]:
     """Every corruption, or those of one family (noise, blur, weather, digital, bar)."""
     return sorted(c.name for c in _all().values() if family in (None, c.family))
+
+
+def expand(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Names of corruptions, each once, where SETS may be among the wanted; ConfigError for what is neither."""
+    found = [name for word in wanted for name in SETS.get(word, (word,))]
+    for name in found:
+        if name not in _all():
+            known = [*SETS, *names()]
+            near = difflib.get_close_matches(str(name), known, 1, 0)[0]
+            raise ConfigError(
+                f"evaluate.corruptions: {name!r} is not known; the nearest is {near!r}, allowed are {', '.join(known)}"
+            )
+    return tuple(dict.fromkeys(found))
 
 
 def find(name: str) -> Corruption:

@@ -17,17 +17,19 @@ from cards_jax.config import ConfigError
 
 CHUNK = 2**18
 TIMEOUT_SECONDS = 30
-GZIP = b"\x1f\x8b"
+KINDS = {"gzip": slice(0, 2), "tar": slice(257, 262)}  # where a file shows what it is
+MAGIC = {"gzip": b"\x1f\x8b", "tar": b"ustar"}
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A published gzip file: its name, addresses that carry it, size in bytes, SHA-256."""
+    """A published file: its name, addresses that carry it, size in bytes, SHA-256, and whether it is gzip or tar."""
 
     name: str
     urls: tuple[str, ...]
     size: int
     sha256: str
+    kind: str = "gzip"
 
     def __str__(self) -> str:
         return f"{self.name} ({self.size:,} bytes)"
@@ -121,8 +123,9 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _check(chunk: bytes, part: BinaryIO, remote: Remote) -> None:
-    if part.tell() == 0 and not chunk.startswith(GZIP):
-        kind = "a web page" if chunk.lstrip().startswith(b"<") else f"no gzip file ({chunk[:8]!r})"
+    if part.tell() == 0 and chunk[KINDS[remote.kind]] != MAGIC[remote.kind]:
+        other = f"no {remote.kind} file ({chunk[:8]!r})"
+        kind = "a web page" if chunk.lstrip().startswith(b"<") else other
         raise _Failed(f"it sent {kind}")
     if part.tell() + len(chunk) > remote.size:
         _empty(part)

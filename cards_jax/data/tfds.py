@@ -68,7 +68,7 @@ def _recall(wanted: tuple[str, ...], dir: str | None, download: bool, cache_dir:
     return store.recall(entry, wanted, lambda: _decode(path, size))
 
 
-def _uninstalled(path: Path, error: ImportError) -> ConfigError:
+def uninstalled(path: Path, error: ImportError) -> ConfigError:
     return ConfigError(
         f"data.name: tfds cannot use {path}: {error}; "
         "pip install tensorflow-datasets importlib_resources array_record"
@@ -100,13 +100,13 @@ def _prepare(path: Path, download: bool) -> None:
         builder = library.builder(f"{name}:{version}", data_dir=top)
         builder.download_and_prepare(file_format="array_record")
     except ImportError as error:
-        raise _uninstalled(path, error) from error
+        raise uninstalled(path, error) from error
     except Exception as error:  # not ours: network, disk, unknown name, ...
         raise ConfigError(f"data.dir: preparing {path} failed: {error}") from error
 
 
 def _decode(path: Path, size: int | None) -> tuple[store.Arrays, store.Notes]:
-    _check_features(path)
+    check_features(path)
     try:
         library = importlib.import_module("tensorflow_datasets")
         builder = library.builder_from_directory(path)
@@ -118,22 +118,22 @@ def _decode(path: Path, size: int | None) -> tuple[store.Arrays, store.Notes]:
             if found is None:
                 raise ValueError(f"it has no split {' or '.join(allowed)}")
             count = builder.info.splits[found].num_examples
-            examples = _examples(builder, found)
-            pairs = ((example[image_key], example[label_key]) for example in examples)
-            images, labels = _stacked(pairs, count, size, f"decode {split}")
+            found_examples = examples(builder, found)
+            pairs = ((example[image_key], example[label_key]) for example in found_examples)
+            images, labels = stacked(pairs, count, size, f"decode {split}")
             if labels.min() < 0 or labels.max() >= len(names):
                 raise ValueError(f"labels {labels.min()} to {labels.max()}, {len(names)} names")
             arrays |= {f"{split}_images": images, f"{split}_labels": labels}
     except ConfigError:
         raise
     except ImportError as error:
-        raise _uninstalled(path, error) from error
+        raise uninstalled(path, error) from error
     except Exception as error:  # its readers fail in their own ways
         raise ConfigError(f"data.dir: {path} cannot be read: {error}") from error
     return arrays, {"classes": names}
 
 
-def _examples(builder, split: str):
+def examples(builder, split: str):
     """The examples of a split as dictionaries of numpy arrays."""
     if builder.info.file_format.value == "array_record":
         return builder.as_data_source(split=split)
@@ -145,7 +145,7 @@ def _examples(builder, split: str):
     return importlib.import_module("tensorflow_datasets").as_numpy(builder.as_dataset(split=split))
 
 
-def _stacked(pairs, count: int, size: int | None, title: str) -> tuple[np.ndarray, np.ndarray]:
+def stacked(pairs, count: int, size: int | None, title: str) -> tuple[np.ndarray, np.ndarray]:
     images, labels = None, np.empty(count, np.int32)
     for i, (image, label) in enumerate(tqdm(pairs, title, count, unit=" images", disable=None)):
         rgb = _rgb(image, size)
@@ -167,7 +167,7 @@ def _rgb(image: np.ndarray, size: int | None) -> np.ndarray:
     return rgb if size is None else np.asarray(pixels.fitted(Image.fromarray(rgb), size))
 
 
-def _check_features(path: Path) -> None:
+def check_features(path: Path) -> None:
     """Refuses features of classes outside the library, whose modules it would import."""
     try:
         features = json.loads((path / FEATURES).read_text())

@@ -1,0 +1,72 @@
+"""What the commands on finished cards share: exit codes, one-line errors, the config of a card, all cores."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from cards_jax import config, pack
+from cards_jax.config import ConfigError
+from cards_jax.data import store
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 75  # exit codes
+
+
+class Form(argparse.ArgumentParser):
+    """One line on stderr for what was given wrong."""
+
+    def error(self, message: str):
+        self.exit(MISUSED, f"{self.prog}: {message}\n")
+
+
+def ended(name: str, action: Callable[[], None]) -> int:
+    """The exit code of an action; what went wrong as one line on stderr."""
+
+    def end(code: int, text: str) -> int:
+        print(f"{name}: {text}", file=sys.stderr)
+        return code
+
+    try:
+        action()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (ValueError, OSError) as error:  # ConfigError is a ValueError
+        return end(
+            MISUSED if isinstance(error, ValueError) else FAILED, " ".join(str(error).split())
+        )
+    except KeyboardInterrupt:
+        return end(INTERRUPTED, "interrupted; what is finished is kept, the same command continues")
+    return 0
+
+
+def config_of(card: Path) -> ConfigDict:
+    """What a card was trained with: by its run's folder, else by its file; ConfigError where neither says."""
+    snapshot = card.parent.parent / "config.json"
+    if card.parent.name == "cards" and snapshot.is_file():
+        try:
+            return config.from_json(snapshot.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{snapshot} cannot be read ({error})") from None
+    fields = pack.load(card).meta.get("config")
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{card}: does not say what it was trained on; allowed are cards of runs")
+    return config.completed(fields)
+
+
+def use_all_cores() -> None:
+    """One host device per core, and programs kept between calls; before the first computation."""
+    ours = hasattr(os, "sched_getaffinity")  # a container or a batch system may leave us fewer
+    cores = len(os.sched_getaffinity(0)) if ours else os.cpu_count() or 1
+    try:
+        jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError:
+        pass  # devices are there already: they are used as they are
+    if not jax.config.jax_compilation_cache_dir:
+        cache = store.cache_folder(None) / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))

@@ -1,0 +1,219 @@
+"""Cards on corrupted images: accuracy by corruption and severity, calibration, relative to dense.
+
+python -m cards_jax.robustness CARD_OR_RUN ... [--baseline=DENSE_RUN] [--corruptions=benchmark] [--save=PATH]
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from cards_jax import (
+    config,
+    data,
+    files,
+    folder,
+    hand,
+    pack,
+    report,
+    robust_plot,
+    robust_summary,
+    robust_tables,
+    scores,
+)
+from cards_jax.commands import Form, config_of, ended, use_all_cores
+from cards_jax.config import ConfigError
+from cards_jax.data import corrupted
+from cards_jax.data.corrupted import Clean, Source
+from cards_jax.evaluate import potential
+from cards_jax.log import RunLog
+from cards_jax.robust_summary import Summary
+
+DATA_FLAGS = {"name": str, "dir": str, "title": str, "cache_dir": str, "image_size": int}
+
+
+def clean_of(c: ConfigDict) -> Clean:
+    """The test set of a config; ConfigError where it cannot be read, or has no name for people."""
+    d = c.data
+    title = corrupted.title_of(d.name, d.title)
+    place = dict(download=d.download, cache_dir=d.cache_dir, image_size=d.image_size)
+    images, labels = data.load(d.name, "test", d.dir, **place)
+    return Clean(images, labels, d.name, title)
+
+
+def source_of(c: ConfigDict, clean: Clean) -> Source:
+    """The corrupted images that a config asks for."""
+    e = c.evaluate
+    return corrupted.find(
+        clean,
+        e.corruptions,
+        e.corruptions_dir,
+        e.corruption_images,
+        download=c.data.download,
+        cache_dir=c.data.cache_dir,
+    )
+
+
+def check(c: ConfigDict) -> None:
+    """Raise ConfigError, before any training, where what a config asks for afterwards cannot be done."""
+    if c.evaluate.corruptions:
+        source_of(c, clean_of(c))
+
+
+def of_run(
+    c: ConfigDict, cards: Sequence[Path], baseline: Path | None, log: RunLog
+) -> dict[str, Any]:
+    """Evaluate these cards of a run, beside those in the folder of its baseline; {} where the config asks for nothing.
+
+    Writes tables/corruptions* and plots/corruptions.* into the run's folder and gives what belongs into results.json.
+    """
+    if not c.evaluate.corruptions:
+        return {}
+    clean = clean_of(c)
+    source = source_of(c, clean)
+    log.say(f"corruptions: {source.name}")
+    measure = lambda places: scores.evaluate(
+        places, source, clean, c.evaluate.batch_size, log.say, jax.process_index() == 0
+    )
+    found = measure(cards)
+    dense = measure([baseline]) if baseline is not None else []
+    summary = robust_summary.summarise(source, clean.title, found, dense)
+    if jax.process_index() == 0:
+        path = folder.path_of(c)
+        (path / "tables").mkdir(exist_ok=True)
+        for name, text in robust_tables.texts(summary).items():
+            files.write_atomically(path / "tables" / name, text)
+        robust_plot.draw(path / "plots" / "corruptions", summary)
+        log.say(robust_tables.caption(summary))
+    return {"corruptions": source.about() | {"rows": summary.rows, "each": summary.corruptions}}
+
+
+# --- the command
+
+
+def _resolved(args: argparse.Namespace, cards: Sequence[Path]) -> ConfigDict:
+    """The config of the first card, with what the command line says otherwise."""
+    given = {f: getattr(args, f"data_{f}") for f in DATA_FLAGS}
+    c = config.defaults() if given["name"] else config_of(cards[0])
+    with c.unlocked():
+        for field, value in given.items():
+            if value is not None:
+                c.data[field] = value
+        c.data.download = args.download
+        c.evaluate.corruptions = tuple(x for x in args.corruptions.split(",") if x)
+        c.evaluate.corruption_images, c.evaluate.corruptions_dir = args.images, args.dir
+        c.evaluate.batch_size = args.batch_size
+    config.one_of(c, "data.name", data.names())
+    for field, value in (("images", args.images), ("batch_size", args.batch_size - 1)):
+        if value < 0:
+            raise ConfigError(f"{field}={getattr(args, field)}: allowed are whole numbers from 0")
+    return c
+
+
+def _same_data(args: argparse.Namespace, c: ConfigDict, cards: Sequence[Path]) -> str | None:
+    """A line of warning where cards were trained on other images than those that they are tested on.
+
+    Raises ConfigError where that was not asked for.
+    """
+    prints = {path: pack.load(path).meta.get("data_fingerprint") for path in cards}
+    known = {path: p for path, p in prints.items() if p}
+    if not known:
+        return None
+    now = data.prepare(_whole(c)).fingerprint
+    others = [path for path, p in known.items() if p != now]
+    if not others:
+        return None
+    text = f"{others[0]} was trained on other images (fingerprint {known[others[0]]}) than {c.data.name} holds ({now})"
+    if not any(getattr(args, f"data_{f}") for f in ("name", "dir", "image_size")):
+        raise ConfigError(f"{text}; name them with --data.name and --data.dir if that is meant")
+    return f"note: {text}"
+
+
+def _whole(c: ConfigDict) -> ConfigDict:
+    """The same data without subset or holdout, which the fingerprint does not depend on."""
+    whole = config.defaults()
+    whole.data = ConfigDict(c.data.to_dict())
+    whole.data.subset = whole.data.subset_per_class = 0
+    return whole
+
+
+def evaluated(args: argparse.Namespace) -> Summary:
+    """Everything that the command does before it prints.
+
+    Raises ConfigError for what was given wrong, ValueError for damaged cards.
+    """
+    dense_paths = hand.find([args.baseline]) if args.baseline else []
+    cards = [p for p in hand.find(args.cards) if p not in dense_paths] or dense_paths
+    population = hand.find(args.population) if args.population else []
+    c = _resolved(args, cards)
+    clean = clean_of(c)
+    note = _same_data(args, c, [*cards, *dense_paths, *population])
+    source = source_of(c, clean)
+    say = lambda text: print(text, file=sys.stderr)
+    say(note) if note else None
+    say(source.name)
+    everything = list(dict.fromkeys([*cards, *dense_paths, *population]))
+    found = scores.evaluate(everything, source, clean, c.evaluate.batch_size, say)
+    by_path = {score.path: score for score in found}
+    pick = lambda paths: [by_path[path] for path in paths]
+    dense = pick(dense_paths) if cards != dense_paths else []
+    return robust_summary.summarise(
+        source, clean.title, pick(cards), dense, pick(population), args.margin / 100
+    )
+
+
+def save(path: Path, s: Summary) -> None:
+    """PATH.md, .tex, .csv, PATH_each.csv, PATH_cells.csv, PATH.json (everything), PATH.png and .svg."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name, text in robust_tables.texts(s).items():
+        own = path.name + name.removeprefix("corruptions")
+        files.write_atomically(path.with_name(own), text)
+    report.write_json(path.with_name(f"{path.name}.json"), robust_tables.payload(s))
+    robust_plot.draw(path, s)
+
+
+def form() -> argparse.ArgumentParser:
+    """The command line."""
+    f = Form("python -m cards_jax.robustness", description=__doc__.split("\n")[0])
+    add = f.add_argument
+    add("cards", nargs="+", metavar="CARD_OR_RUN", help="card files, run folders, folders of cards")
+    add("--baseline", metavar="DENSE_RUN", help="dense cards that others are compared with")
+    add("--population", nargs="+", metavar="RUN", help="dense cards for effective robustness")
+    add("--corruptions", default="benchmark", help="benchmark, extra, bar or names, with commas")
+    add("--dir", help="CIFAR-10-C: folder, .tar, tfds folder or 'published'; else made")
+    add("--images", type=int, default=0, metavar="N", help="first N images, 0 is all")
+    add("--batch_size", type=int, default=500)
+    add("--margin", type=float, default=100 * potential.MARGIN, help="points, of prune potential")
+    add("--download", action="store_true", help="allow to fetch published data (3 GB)")
+    add("--save", type=Path, metavar="PATH", help="writes PATH.md, .tex, .csv, .json, .png, .svg")
+    for field, kind in DATA_FLAGS.items():
+        add(
+            f"--data.{field}",
+            dest=f"data_{field}",
+            type=kind,
+            help=f"in place of the cards' {field}",
+        )
+    return f
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = form()
+    args = parser.parse_args(arguments)
+    use_all_cores()
+
+    def action() -> None:
+        summary = evaluated(args)
+        print(robust_tables.texts(summary)["corruptions.md"])
+        if args.save:
+            save(args.save, summary)
+
+    return ended(parser.prog, action)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
