@@ -182,6 +182,18 @@ class Deck:
             raise ValueError("gate=None: this deck is domain-agnostic, it does not choose")
         return self._run(images, batch, "gate")[1]
 
+    def weights(self, choice: Choice, count: int, batch: int = BATCH) -> np.ndarray:
+        """(N, R): what a choice for `count` images gives to every card."""
+        places = [self.groups.index(m.augmentation) for m in self.members]
+        return np.repeat(np.asarray(choice.weights), self.batch(batch), axis=0)[:count, places]
+
+    def batch(self, batch: int) -> int:
+        """Images of one choice: `batch`, or 1 under a gate for single images. ValueError where it is no number."""
+        whole = isinstance(batch, int | np.integer) and not isinstance(batch, bool)
+        if not whole or batch < 1:
+            raise ValueError(f"batch={batch!r}: allowed is a whole number from 1")
+        return 1 if self.gate and self.gate.settings.per_image else int(batch)
+
     def each(self, images: Array, transductive: bool = False, batch: int = BATCH) -> np.ndarray:
         """Probabilities (R, N, K) of every card by itself, in the order of the members.
 
@@ -189,7 +201,7 @@ class Deck:
         smaller) in the place of its averages: every prediction then depends on the others of its batch.
         """
         images = pack.checked(images, self.image_HWC)
-        batch = _checked_batch(batch)
+        self.batch(batch)
         whole = len(images) // batch * batch if transductive else len(images)
         pieces = [
             self._each(part, transductive, batch)
@@ -222,9 +234,7 @@ class Deck:
     def _run(self, images: Array, batch: int, mode: str) -> tuple[Array, Choice]:
         """(probabilities (N, K), choice of every batch); `mode` says which of them are wanted."""
         images = pack.checked(images, self.image_HWC)
-        batch = _checked_batch(batch)
-        if self.gate and self.gate.settings.per_image:
-            batch = 1
+        batch = self.batch(batch)
         count, devices = len(images), self._mesh.size
         if count <= batch:  # one batch: images that fill it up cost as much as others
             batch = padded = _power(max(count, 1), devices)
@@ -282,12 +292,6 @@ def of(
 def averaged(probabilities_RNK: Array, weights_NR: Array) -> Array:
     """(N, K): the mean of the cards' probabilities with the weights that a gate gives to each."""
     return jnp.einsum("rnk,nr->nk", probabilities_RNK, weights_NR, precision=lax.Precision.HIGHEST)
-
-
-def _checked_batch(batch: int) -> int:
-    if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1:
-        raise ValueError(f"batch={batch!r}: allowed is a whole number from 1")
-    return int(batch)
 
 
 def _piece() -> int:

@@ -160,6 +160,13 @@ class Choice(NamedTuple):
     agnostic: Array
 
 
+def part_of(gate: Gate, groups: Sequence[Augmentation]) -> Gate:
+    """The gate with these of its groups alone."""
+    wanted = [i for i, group in enumerate(gate.groups) if group in groups]
+    groups = tuple(gate.groups[i] for i in wanted)
+    return Gate(gate.settings, groups, gate.references_APF[wanted])
+
+
 def build(settings: Settings, groups: Sequence[Augmentation], images_NHWC: Array) -> Gate:
     """The gate of these groups, from training images (uint8): each is used once, or again with other draws.
 
@@ -226,16 +233,21 @@ def choose(
     """
     total_F = jnp.sum(jnp.where(real_M[:, None], features_MF, 0), axis=0)
     mean_F = total_F / jnp.maximum(jnp.sum(real_M), 1)
-    d_A = distances(references_APF, mean_F)
+    return weigh(distances(references_APF, mean_F), cards_A, temperature)
+
+
+def weigh(distances_A: Array, cards_A: Sequence[int] | Array, temperature: float = 0.0) -> Choice:
+    """The choice that follows from a batch's distances; a group that does not exist is infinitely far."""
     cards_A = jnp.asarray(cards_A, jnp.float32)
     if temperature:
-        share_A = jax.nn.softmax(-d_A / temperature) / jnp.maximum(cards_A, 1)
+        share_A = jax.nn.softmax(-distances_A / temperature) / jnp.maximum(cards_A, 1)
     else:
-        share_A = (d_A == jnp.min(d_A)).astype(jnp.float32)
+        share_A = (distances_A == jnp.min(distances_A)).astype(jnp.float32)
     total = jnp.sum(share_A * cards_A)
-    agnostic = ~(jnp.all(jnp.isfinite(d_A)) & (total > 0))
-    weights_A = jnp.where(agnostic, 1 / jnp.sum(cards_A), share_A / jnp.where(agnostic, 1.0, total))
-    return Choice(weights_A, d_A, agnostic)
+    agnostic = ~(jnp.isfinite(jnp.min(distances_A)) & (total > 0))
+    chosen_A = share_A / jnp.where(agnostic, 1.0, total)
+    weights_A = jnp.where(agnostic, 1 / jnp.sum(cards_A), chosen_A)
+    return Choice(weights_A, distances_A, agnostic)
 
 
 def choose_all(
