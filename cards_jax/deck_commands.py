@@ -53,23 +53,23 @@ SETS = {
 
 def data_of(members: Sequence[Member], args: argparse.Namespace) -> Data:
     """What the cards were trained on; ConfigError where they differ in it, or other data lie there now."""
-    prints = {m.name: m.file.meta.get("data_fingerprint") for m in members}
-    first = members[0]
-    for name, found in prints.items():
-        if not found or found != prints[first.name]:
+    first, wanted = members[0], members[0].file.meta.get("data_fingerprint")
+    for member in members:
+        found = member.file.meta.get("data_fingerprint")
+        if not found or found != wanted:
             raise ConfigError(
-                f"{name}: trained on images of fingerprint {found}; allowed are those of {first.name}, "
-                f"{prints[first.name]}"
+                f"{member.name}: trained on images of fingerprint {found}; allowed are those of "
+                f"{first.name}, {wanted}"
             )
     c = config.completed(first.file.meta["config"])
     for field, value in (("data.dir", args.data_dir), ("data.cache_dir", args.cache_dir)):
         if value is not None:
             config.assign(c, field, value)
     d = data.prepare(c)
-    if d.fingerprint != prints[first.name]:
+    if d.fingerprint != wanted:
         raise ConfigError(
             f"data_dir={args.data_dir!r}: holds images of fingerprint {d.fingerprint}; allowed are those that "
-            f"{first.name} was trained on, {prints[first.name]}"
+            f"{first.name} was trained on, {wanted}"
         )
     return d
 

@@ -116,14 +116,14 @@ def by_name(names: Sequence[str], values_C: np.ndarray) -> dict[str, float]:
 
 def check_holdout(members: Sequence[Member], data: Data | None = None) -> None:
     """Raise ConfigError unless all cards, and the data, have one list of holdout images."""
-    hashes = {m.name: m.file.meta.get("holdout_hash") for m in members}
-    for name, found in hashes.items():
+    hashes = [(m.name, m.file.meta.get("holdout_hash")) for m in members]
+    for name, found in hashes:
         if not found:
             raise ConfigError(
                 f"{name}: trained without holdout images; allowed are cards of runs with holdout above 0"
             )
-    wanted = data.holdout_hash if data else next(iter(hashes.values()))
+    wanted = data.holdout_hash if data else hashes[0][1]
     of = "the data's" if data else f"that of {members[0].name}"
-    for name, found in hashes.items():
+    for name, found in hashes:
         if found != wanted:
             raise ConfigError(f"{name}: holdout hash {found}; allowed is {of}, {wanted}")

@@ -123,7 +123,7 @@ def test_the_front_holds_what_nothing_beats(five, answers):
         beaten = any(better(other, d) and not same(other, d) for other in every)
         assert beaten != any(same(d, kept) for kept in front)
     assert [d.true_bytes for d in front] == sorted(d.true_bytes for d in front)
-    assert "0: card (augmix)" in deal.table(five, front)
+    assert "0: card (plain)" in deal.table(five, front)
     assert len(deal.rows(front)) == len(front)
 
 

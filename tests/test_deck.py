@@ -50,7 +50,7 @@ def test_agnostic_is_the_mean_of_all_cards(five, images):
     close(without.predict(images), found)
 
 
-@pytest.mark.parametrize("batch", [20, 7, 1, 100])
+@pytest.mark.parametrize("batch", [20, 7, 100])
 def test_adaptive_is_the_mean_of_the_group_that_the_gate_picks(five, images, batch):
     choice = five.choose(images, batch)
     assert choice.weights.shape == (-(-67 // batch), 2)
@@ -60,7 +60,7 @@ def test_adaptive_is_the_mean_of_the_group_that_the_gate_picks(five, images, bat
     wanted = sum(w[:, None] * each[g].sum(0) for w, g in zip(weights.T, groups, strict=True))
     close(five.predict(images, batch), wanted)
     if batch == 20:
-        assert five.gate.labels == ["augmix", "gaussian"]
+        assert five.gate.labels == ["plain", "gaussian"]
         np.testing.assert_allclose(choice.weights, [[1 / 2, 0], [0, 1 / 3]] * 2)
 
 
@@ -113,26 +113,29 @@ def test_one_program_for_many_counts(five):
     assert deck._program.cache_info().misses == before
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 33])
-def test_any_number_of_images(five, count):
-    images = decks.smooth(count)
-    found = five.predict(images)
-    assert found.shape == (count, 3)
+def test_any_number_of_images(five):
+    for count in (0, 1, 3):
+        images = decks.smooth(count)
+        found = five.predict(images)
+        assert found.shape == (count, 3)
+        for i in range(count):
+            close(found[i : i + 1], five.predict(images[i : i + 1]))
     close(found, five.predict(images / np.float32(255)))
-    if count:
-        close(five.predict(images, adaptive=False), alone(five, images).mean(0))
 
 
 def test_more_images_than_a_program_takes(five, images, monkeypatch):
-    whole = five.predict(images, 4)
-    monkeypatch.setattr(deck, "BATCHES", 4)
-    close(five.predict(images, 4), whole)
-    close(five.choose(images, 4).weights, decks.small().choose(images, 4).weights)
+    whole, choice = five.predict(images, 20), five.choose(images, 20)
+    monkeypatch.setattr(deck, "BATCHES", 2)
+    close(five.predict(images, 20), whole)
+    np.testing.assert_array_equal(five.choose(images, 20).weights, choice.weights)
 
 
 def test_three_groups_and_a_soft_gate(images):
-    three = decks.small(("augmix", "gaussian", "standard", "gaussian"))
-    assert three.gate.labels == ["augmix", "gaussian", "plain"]
+    files = [decks.file(sparsity=0.2), decks.file(augment="gaussian")]
+    files.append(decks.file(sparsity=0.8, augment="gaussian", sigma=0.3))
+    three = deck.of([*files, decks.file(sparsity=0.3, augment="gaussian")])
+    three = Deck(three.members, gate.build(decks.SETTINGS, three.groups, decks.smooth(60)))
+    assert three.gate.labels == ["plain", "gaussian", "gaussian(sigma=0.3)"]
     soft = dataclasses.replace(three.gate, settings=gate.Settings(references=40, temperature=0.1))
     for known in (three.gate, soft):
         d = Deck(three.members, known)
@@ -159,7 +162,7 @@ def test_the_gate_says_where_it_cannot_choose(five, images):
 
 
 def test_a_group_without_cards(five, images):
-    only = Deck(tuple(m for m in five.members if m.augmentation.label == "augmix"), five.gate)
+    only = Deck(tuple(m for m in five.members if m.augmentation.label == "plain"), five.gate)
     with pytest.warns(RuntimeWarning, match="2 of 4 batches"):
         found = only.predict(images, 20)
     close(found, alone(only, images).mean(0))
@@ -169,8 +172,9 @@ def test_each_card_by_itself(five, images):
     close(five.each(images), alone(five, images))
 
 
+@pytest.mark.slow
 def test_transductive_cards_take_the_statistics_of_their_batch():
-    d = deck.of([decks.file(cards.NORMALISED, s, "augmix") for s in (0.2, 0.5)])
+    d = deck.of([decks.file(cards.NORMALISED, s) for s in (0.2, 0.5)])
     images = decks.noisy(decks.smooth(35))
     found = d.each(images, transductive=True, batch=20)
     close(d.each(images[:20], transductive=True, batch=20), found[:, :20])
@@ -196,8 +200,8 @@ def test_wrong_decks_are_refused(five, images):
         Deck(())
     with pytest.raises(ConfigError, match=r"card: num_classes 10; allowed is that of card, 3"):
         deck.of([decks.file(), decks.file(cards.NORMALISED)])
-    with pytest.raises(ConfigError, match="trained with prime; the gate has references for augmix"):
-        Deck(deck.of([decks.file(augment="prime")]).members, five.gate)
+    with pytest.raises(ConfigError, match="trained with augmix; the gate has references for plain"):
+        Deck(deck.of([decks.file(augment="augmix")]).members, five.gate)
     with pytest.raises(ConfigError, match="allowed is one for each of 1 cards"):
         deck.of([decks.file()], augment=["plain", "plain"])
     for batch in (0, -1, 2.5, True):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cards_jax import pack, predict
+from cards_jax import deck_file, pack, predict
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def place(tmp_path):
     (tmp_path / "images" / "notes.txt").write_text("no image")
     file = decks.file()
     pack.save(tmp_path / "a.card", file.card, file.spec, file.meta)
-    decks.small(("augmix", "gaussian")).save(tmp_path / "hand.deck")
+    decks.small(("plain", "gaussian")).save(tmp_path / "hand.deck")
     return tmp_path
 
 
@@ -32,12 +32,10 @@ def test_a_folder_of_images(place, model, capsys):
     code = predict.main([str(place / model), str(place / "images"), f"--save={out}", "--top=2"])
     printed = capsys.readouterr()
     assert code == 0 and printed.err == ""
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [r["file"].rpartition("images/")[2] for r in rows] == [
         "0.png", "1.png", "2.png", "more/big.bmp"
     ]  # fmt: skip
-    from cards_jax import deck_file
-
     wanted = np.asarray(deck_file.as_deck(place / model).predict(decks.smooth(3)))
     for row, p in zip(rows, wanted, strict=False):
         assert row["label"] == f"class {p.argmax()}"
@@ -52,9 +50,9 @@ def test_all_cards_of_a_deck(place, capsys):
     out = place / "out.csv"
     images = [str(place / "images" / f"{i}.png") for i in range(3)]
     assert predict.main([str(place / "hand.deck"), *images, f"--save={out}", "--agnostic"]) == 0
-    d = decks.small(("augmix", "gaussian"))
+    d = decks.small(("plain", "gaussian"))
     wanted = np.asarray(d.predict(decks.smooth(3), adaptive=False)).max(1)
-    found = [float(r["probability"]) for r in csv.DictReader(out.open())]
+    found = [float(r["probability"]) for r in csv.DictReader(out.read_text().splitlines())]
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
