@@ -7,6 +7,8 @@ many.
     card = cards_jax.load("runs/quickstart-.../cards/seed0_....card")
     probabilities = card.predict(images)  # uint8 or floats in [0, 1], (N, H, W, C)
 
+A *deck* is several cards that predict together; it loads and predicts in the same way.
+
 Axis letters in names: R realizations, N images, B batch, H W C height, width, channels, K classes,
 L prunable layers, U mask updates, V augmented views.
 """
@@ -15,12 +17,9 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["benchmark", "export_state_dict", "import_state_dict", "load", "logits"]
-HOME = {
-    "benchmark": "leaderboard",
-    "load": "pack",
-    "logits": "pack",
-}  # modules of these names; the others' is interop
+__all__ = ["Deck", "benchmark", "export_state_dict", "import_state_dict", "load", "logits"]
+# Modules of these names; the others' is interop.
+HOME = {"Deck": "deck", "benchmark": "leaderboard", "load": "deck_file", "logits": "pack"}
 
 
 def __getattr__(name: str) -> Any:

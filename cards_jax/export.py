@@ -17,6 +17,7 @@ from jax import Array
 from cards_jax import card as card_module
 from cards_jax import files, models
 from cards_jax.card import Card
+from cards_jax.deck import Deck, exportable
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 MARK = b"cards_jax.export"
@@ -34,14 +35,33 @@ def save(
 
     Raises ImportError where flatbuffers is missing, ValueError for a card in training, OSError where it cannot write.
     """
-    export = _exporter().export(_predict(card, spec), platforms=platforms)
-    serialised = bytes(export(_images(spec)).serialize())
+    write(path, _predict(card, spec), spec.image_HWC, platforms)
+
+
+def save_deck(path: str | Path, deck: Deck, platforms: Sequence[str] = PLATFORMS) -> None:
+    """Write images (N, H, W, C), floats in [0, 1], to probabilities (N, K) of a deck, as `save` does for a card.
+
+    The N images of a call are one batch to the gate, which makes one choice for them.
+    """
+    write(path, jax.jit(exportable(deck)), deck.image_HWC, platforms)
+
+
+def write(
+    path: str | Path,
+    predict: Callable[[Array], Array],
+    image_HWC: tuple[int, int, int],
+    platforms: Sequence[str],
+) -> None:
+    """Write a jitted function of images (N, H, W, C), floats; atomically, for any N."""
+    export = _exporter().export(predict, platforms=platforms)
+    serialised = bytes(export(_images(image_HWC)).serialize())
     digest = hashlib.sha256(serialised).digest()
     files.write_atomically(path, serialised + MARK + digest)
 
 
 def load(path: str | Path) -> Callable[[Array], Array]:
-    """The function of a file: images (N, H, W, C), uint8 or floats in [0, 1], to logits (N, K) float32.
+    """The function of a file: images (N, H, W, C), uint8 or floats in [0, 1], to logits (N, K) float32 of a card, to
+    probabilities of a deck.
 
     It raises ValueError for images of another shape or dtype.
 
@@ -85,8 +105,8 @@ def _predict(card: Card, spec: models.Spec) -> Callable[[Array], Array]:
     return jax.jit(lambda images: apply(weights, stats, images, False)[0])
 
 
-def _images(spec: models.Spec) -> jax.ShapeDtypeStruct:
-    height, width, channels = spec.image_HWC
+def _images(image_HWC: tuple[int, int, int]) -> jax.ShapeDtypeStruct:
+    height, width, channels = image_HWC
     shape = _exporter().symbolic_shape(f"N, {height}, {width}, {channels}")
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 

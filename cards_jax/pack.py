@@ -39,17 +39,23 @@ class CardFile:
 
     def predict(self, images: Array) -> Array:
         """Probabilities (N, K). Raises ValueError for another shape, dtype or range than the card was trained on."""
-        images = jnp.asarray(images)
-        if images.ndim != 4 or images.shape[1:] != self.spec.image_HWC:
-            wanted = ", ".join(map(str, self.spec.image_HWC))
-            raise ValueError(f"images: got shape {images.shape}, expected (N, {wanted})")
-        if images.dtype != jnp.uint8:
-            if not jnp.issubdtype(images.dtype, jnp.floating):
-                raise ValueError(f"images: got dtype {images.dtype}, expected uint8 or floats")
-            if images.size and not (jnp.min(images) >= 0 and jnp.max(images) <= 1):
-                low, high = float(jnp.min(images)), float(jnp.max(images))
-                raise ValueError(f"images: floats must lie in [0, 1], got {low:g} to {high:g}")
+        images = checked(images, self.spec.image_HWC)
         return jax.nn.softmax(self.logits(images))
+
+
+def checked(images: Array, image_HWC: tuple[int, int, int]) -> Array:
+    """Images (N, H, W, C), uint8 or floats in [0, 1]; ValueError where they are anything else."""
+    images = jnp.asarray(images)
+    if images.ndim != 4 or images.shape[1:] != image_HWC:
+        wanted = ", ".join(map(str, image_HWC))
+        raise ValueError(f"images: got shape {images.shape}, expected (N, {wanted})")
+    if images.dtype != jnp.uint8:
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(f"images: got dtype {images.dtype}, expected uint8 or floats")
+        if images.size and not (jnp.min(images) >= 0 and jnp.max(images) <= 1):
+            low, high = float(jnp.min(images)), float(jnp.max(images))
+            raise ValueError(f"images: floats must lie in [0, 1], got {low:g} to {high:g}")
+    return images
 
 
 def logits(
@@ -101,7 +107,7 @@ def load(path: str | Path) -> CardFile:
 
 
 @contextlib.contextmanager
-def reasons(path: str | Path) -> Iterator[None]:
+def reasons(path: str | Path, kind: str = "card") -> Iterator[None]:
     """Whatever damaged content raises is a ValueError in one line that names the file."""
     try:
         yield
@@ -111,4 +117,4 @@ def reasons(path: str | Path) -> Iterator[None]:
         raise OtherGenerator(f"{path}: {error}") from None
     except Exception as error:  # zlib, json, zipfile and numpy raise a dozen kinds on damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: damaged, or not a card file ({reason})") from None
+        raise ValueError(f"{path}: damaged, or not a {kind} file ({reason})") from None

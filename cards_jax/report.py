@@ -203,8 +203,12 @@ def markdown_table(rows: Sequence[Row], columns: Sequence[str]) -> str:
     """A markdown table, padded so that it also reads well on a console; ends in a newline."""
     head = [_title(column) for column in columns]
     body = [[_text(row, column).replace("|", "\\|") for column in columns] for row in rows]
+    return aligned(head, body, [column in WORDS for column in columns])
+
+
+def aligned(head: Sequence[str], body: Sequence[Sequence[str]], left: Sequence[bool]) -> str:
+    """Cells as a padded markdown table; `left` says which columns hold words."""
     widths = [max(3, *map(len, cells)) for cells in zip(head, *body, strict=True)]
-    left = [column in WORDS for column in columns]
     rule = [
         ":" + "-" * (width - 1) if word else "-" * (width - 1) + ":"
         for width, word in zip(widths, left, strict=True)
@@ -283,11 +287,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "test_accuracy": ("test accuracy (%)", _percent),
     "train_accuracy": ("train accuracy (%)", _percent),
 }
-<<<<<<< ours
-WORDS = ("id", "method", "scope", "model", "data", "corruption", "set", "card")
-=======
-WORDS = ("id", "method", "scope", "model", "data", "run")
->>>>>>> theirs
+WORDS = ("id", "method", "scope", "model", "data", "run", "corruption", "set", "card")
 LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",

@@ -12,6 +12,7 @@ from cards_jax.pack import Origin
 
 KEY = 7  # seed of the key from which all weights are drawn
 SMALL = models.Spec("conv2", 4, 3, image_HWC=(8, 8, 3))
+NARROW = models.Spec("conv2", 3, 3, image_HWC=(8, 8, 3))
 NORMALISED = models.Spec("resnet18", 4, 10, image_HWC=(8, 8, 3))
 
 

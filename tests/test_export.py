@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import decks
 import numpy as np
 import pytest
 
@@ -153,3 +154,17 @@ def test_a_missing_flatbuffers_is_named(tmp_path):
     assert ended.returncode == 1
     last = ended.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: exported cards need the package flatbuffers: pip install")
+
+
+def test_a_deck_with_its_gate(tmp_path):
+    """One choice for all images of a call; a deck that cannot choose asks all cards."""
+    pytest.importorskip("flatbuffers")
+    deck = decks.small(("plain", "gaussian", "plain"))
+    export.save_deck(tmp_path / "deck.jax", deck, platforms=("cpu",))
+    found, images = export.load(tmp_path / "deck.jax"), decks.smooth(20)
+    for some in (images, decks.noisy(images)):
+        close(found(some), np.asarray(deck.predict(some)))
+    chosen = [deck.choose(x).weights.argmax() for x in (images, decks.noisy(images))]
+    assert chosen == [0, 1]
+    images[3] = 99
+    close(found(images), np.asarray(deck.predict(images, adaptive=False)))

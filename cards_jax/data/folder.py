@@ -211,18 +211,20 @@ def _decoded(
 
 
 def _pixels(raw: bytes, size: int | None, where: str) -> np.ndarray:
-    """RGB pixels, uint8 HWC, of an encoded image."""
     try:
-        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-            if image.width * image.height > PIXEL_LIMIT:
-                raise ValueError(
-                    f"{image.width}x{image.height} are more than {PIXEL_LIMIT:,} pixels"
-                )
-            if image.mode in DEEP_MODES:
-                raise ValueError(f"mode {image.mode}, more than 8 bits a channel")
-            if "transparency" in image.info:
-                image = image.convert("RGBA")
-            image = image.convert("RGB")
-            return np.asarray(image if size is None else pixels.fitted(image, size))
+        return decoded(raw, size)
     except Exception as error:  # Pillow fails in a dozen ways on damaged files
         raise ConfigError(f"data.dir: {where} is no readable 8-bit image: {error}") from error
+
+
+def decoded(raw: bytes, size: int | None) -> np.ndarray:
+    """RGB pixels, uint8 HWC, of an encoded image. What is damaged or refused raises many kinds of exceptions."""
+    with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+        if image.width * image.height > PIXEL_LIMIT:
+            raise ValueError(f"{image.width}x{image.height} are more than {PIXEL_LIMIT:,} pixels")
+        if image.mode in DEEP_MODES:
+            raise ValueError(f"mode {image.mode}, more than 8 bits a channel")
+        if "transparency" in image.info:
+            image = image.convert("RGBA")
+        image = image.convert("RGB")
+        return np.asarray(image if size is None else pixels.fitted(image, size))

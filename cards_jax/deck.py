@@ -1,0 +1,438 @@
+"""A deck: cards that predict together, all of them or those that a gate picks for the images at hand.
+
+    python -m cards_jax.deck build|choose|deal|evaluate ...       --help says how
+
+Diffenderfer et al. (2021), section 3.2. A domain-agnostic deck averages the probabilities of all cards; a
+domain-adaptive one those of the cards whose augmentation its gate (gate.py) finds nearest, and computes no others.
+"""
+
+import dataclasses
+import functools
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from cards_jax import container, gate, hand, models, npz, pack
+from cards_jax.config import ConfigError
+from cards_jax.gate import Augmentation, Choice, Gate
+from cards_jax.hand import Hand
+from cards_jax.pack import CardFile
+from cards_jax.tree import Tree
+
+BATCH = 100  # the paper's M
+BATCHES = 64  # that a program takes at most at once
+# Images that pass through the cards together, over all devices: on a CPU as many as its caches like.
+PIECE = {"cpu": 128, "other": 4096}
+IMAGES = "images"  # the mesh's axis
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A card in a deck: its name, its packed bytes, what they hold, and what it was trained with."""
+
+    name: str
+    content: bytes
+    file: CardFile
+    augmentation: Augmentation
+
+    @classmethod
+    def of(cls, card: CardFile | str | Path, augment: str | None = None, name: str = "") -> Self:
+        """From a card's file, or from what was read of one.
+
+        augment: an augmentation's name, for cards that do not say theirs. Raises ConfigError for these without it,
+        ValueError where a file is damaged.
+        """
+        if isinstance(card, CardFile):
+            file, name = card, name or "card"
+            content = pack.encode(file.card, file.spec, file.meta, origin=file.origin)
+        else:
+            file, name = pack.load(card), name or Path(card).stem
+            old = npz.is_archive(card)
+            content = pack.encode(file.card, file.spec, file.meta) if old else container.read(card)
+        kind = Augmentation.of(augment, {}) if augment else Augmentation.of_card(file.meta, name)
+        return cls(name, content, file, kind)
+
+
+class Part(NamedTuple):
+    """Cards of one group and one network: their group, their places in the deck, and they themselves."""
+
+    group: int
+    places: tuple[int, ...]
+    hand: Hand
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the program of a deck depends on, beside arrays: the key of its compilation.
+
+    parts: (group, network) of every stack of cards. cards_A: cards of every group.
+    """
+
+    parts: tuple[tuple[int, models.Spec], ...]
+    cards_A: tuple[int, ...]
+    settings: gate.Settings | None
+    batch: int
+    piece: int
+    devices: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Deck:
+    """Cards of one or several networks on the same classes and images; without a gate it is domain-agnostic.
+
+    A gate may have groups without cards; batches that belong to these go to all cards.
+    """
+
+    members: tuple[Member, ...]
+    gate: Gate | None = None
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if not self.members:
+            raise ConfigError("cards=(): a deck needs at least one card")
+        first = self.members[0]
+        for member in self.members:
+            for field in ("image_HWC", "num_classes"):
+                mine, wanted = (getattr(m.file.spec, field) for m in (member, first))
+                if mine != wanted:
+                    raise ConfigError(
+                        f"{member.name}: {field} {mine}; allowed is that of {first.name}, {wanted}"
+                    )
+            if self.gate and member.augmentation not in self.gate.groups:
+                raise ConfigError(
+                    f"{member.name}: trained with {member.augmentation.label}; the gate has references for "
+                    f"{', '.join(self.gate.labels)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def image_HWC(self) -> tuple[int, int, int]:
+        return self.members[0].file.spec.image_HWC
+
+    @property
+    def num_classes(self) -> int:
+        return self.members[0].file.spec.num_classes
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, as the cards give them, or their numbers."""
+        named = self.members[0].file.meta.get("classes")
+        return list(named) if named else [str(k) for k in range(self.num_classes)]
+
+    @functools.cached_property
+    def groups(self) -> tuple[Augmentation, ...]:
+        """The gate's groups, or what the cards were trained with."""
+        found = self.gate.groups if self.gate else (m.augmentation for m in self.members)
+        return tuple(dict.fromkeys(found))
+
+    @functools.cached_property
+    def cards_A(self) -> tuple[int, ...]:
+        """Number of cards of every group."""
+        return tuple(sum(m.augmentation == g for m in self.members) for g in self.groups)
+
+    @functools.cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The cards by group and network."""
+        places: dict[tuple, list[int]] = {}
+        for i, m in enumerate(self.members):
+            key = self.groups.index(m.augmentation), m.file.spec
+            places.setdefault(key, []).append(i)
+        return tuple(
+            Part(group, tuple(rows), hand.stacked([self.members[i].file for i in rows]))
+            for (group, _), rows in sorted(places.items(), key=lambda item: item[0][0])
+        )
+
+    def predict(self, images: Array, batch: int = BATCH, adaptive: bool = True) -> Array:
+        """Probabilities (N, K) of images (N, H, W, C), uint8 or floats in [0, 1].
+
+        Of every `batch` consecutive images the gate makes one choice; the last batch may be smaller. Only the cards
+        that it picks are computed; adaptive=False asks all cards.
+
+        Raises ValueError for another shape, dtype or range than the cards were trained on. Warns of batches for which
+        the gate cannot choose.
+        """
+        if not (adaptive and self.gate):
+            return self._run(images, batch, "agnostic")[0]
+        probabilities, choice = self._run(images, batch, "adaptive")
+        lost = int(np.sum(choice.agnostic))
+        if lost:
+            warnings.warn(
+                f"{lost} of {len(choice.agnostic)} batches went to all cards: the gate finds no group with cards "
+                "for them (an image of one colour has no spectrum)",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return probabilities
+
+    def choose(self, images: Array, batch: int = BATCH) -> Choice:
+        """What the gate makes of every batch, without asking the cards; ValueError where there is no gate."""
+        if not self.gate:
+            raise ValueError("gate=None: this deck is domain-agnostic, it does not choose")
+        return self._run(images, batch, "gate")[1]
+
+    def weights(self, choice: Choice, count: int, batch: int = BATCH) -> np.ndarray:
+        """(N, R): what a choice for `count` images gives to every card."""
+        places = [self.groups.index(m.augmentation) for m in self.members]
+        return np.repeat(np.asarray(choice.weights), self.batch(batch), axis=0)[:count, places]
+
+    def batch(self, batch: int) -> int:
+        """Images of one choice: `batch`, or 1 under a gate for single images. ValueError where it is no number."""
+        whole = isinstance(batch, int | np.integer) and not isinstance(batch, bool)
+        if not whole or batch < 1:
+            raise ValueError(f"batch={batch!r}: allowed is a whole number from 1")
+        return 1 if self.gate and self.gate.settings.per_image else int(batch)
+
+    def each(self, images: Array, transductive: bool = False, batch: int = BATCH) -> np.ndarray:
+        """Probabilities (R, N, K) of every card by itself, in the order of the members.
+
+        transductive: BatchNorm takes the mean and variance of every `batch` consecutive images (the last batch may be
+        smaller) in the place of its averages: every prediction then depends on the others of its batch.
+        """
+        images = pack.checked(images, self.image_HWC)
+        self.batch(batch)
+        whole = len(images) // batch * batch if transductive else len(images)
+        pieces = [
+            self._each(part, transductive, batch)
+            for part in (images[:whole], images[whole:])
+            if len(part)
+        ]
+        return np.concatenate(pieces, axis=1)
+
+    def save(self, path: str | Path) -> None:
+        """Write the whole deck as one file, after reading it back; `cards_jax.load` reads it."""
+        from cards_jax import deck_file  # which knows this module
+
+        deck_file.save(path, self)
+
+    @functools.cached_property
+    def _mesh(self) -> Mesh:
+        devices = jax.local_devices()
+        return Mesh(np.array(devices), (IMAGES,), axis_types=(AxisType.Auto,))
+
+    def _everywhere(self, tree: Tree) -> Tree:
+        return jax.device_put(tree, NamedSharding(self._mesh, P()))
+
+    @functools.cached_property
+    def _placed(self) -> tuple[Tree, Array]:
+        """(weights and averages of every part, references) on all devices."""
+        stacks = tuple((part.hand.weights, part.hand.stats) for part in self.parts)
+        references = self.gate.references_APF if self.gate else np.zeros((1, 1, 1), np.float32)
+        return self._everywhere((stacks, references))
+
+    def _run(self, images: Array, batch: int, mode: str) -> tuple[Array, Choice]:
+        """(probabilities (N, K), choice of every batch); `mode` says which of them are wanted."""
+        images = pack.checked(images, self.image_HWC)
+        batch = self.batch(batch)
+        count, devices = len(images), self._mesh.size
+        if count <= batch:  # one batch: images that fill it up cost as much as others
+            batch = padded = _power(max(count, 1), devices)
+        else:
+            unit = math.lcm(batch, devices)
+            padded = unit * min(_power(-(-count // unit)), max(1, BATCHES * batch // unit))
+        plan = Plan(
+            parts=tuple((part.group, part.hand.spec) for part in self.parts),
+            cards_A=self.cards_A,
+            settings=self.gate.settings if self.gate else None,
+            batch=batch,
+            piece=min(padded, -(-_piece() // devices) * devices),
+            devices=devices,
+        )
+        program, found = _program(plan, mode, self._mesh), []
+        for first in range(0, max(count, 1), padded):
+            part = images[first : first + padded]
+            filled = jnp.pad(part, ((0, padded - len(part)), (0, 0), (0, 0), (0, 0)))
+            found.append(program(*self._placed, self._everywhere(filled), len(part)))
+        probabilities, choice = (
+            jax.tree.map(lambda *x: jnp.concatenate(x), *part) for part in zip(*found, strict=True)
+        )
+        batches = -(-count // batch)
+        return probabilities[:count], jax.tree.map(lambda x: x[:batches], choice)
+
+    def _each(self, images: Array, transductive: bool, batch: int) -> np.ndarray:
+        """`each` of whole batches."""
+        count, devices = len(images), self._mesh.size
+        size = min(batch, count) if transductive else min(count, -(-_piece() // devices))
+        pieces = -(-count // (size * devices)) * devices
+        blank = ((0, pieces * size - count), (0, 0), (0, 0), (0, 0))
+        split = jnp.pad(images, blank).reshape(pieces, size, *images.shape[1:])
+        split = jax.device_put(split, NamedSharding(self._mesh, P(IMAGES)))
+        specs = tuple(part.hand.spec for part in self.parts)
+        found = _each_program(specs, transductive, self._mesh)(self._placed[0], split)
+        out = np.empty((len(self), count, self.num_classes), np.float32)
+        for part, probabilities in zip(self.parts, found, strict=True):
+            flat = np.asarray(probabilities).swapaxes(0, 1)  # (R, pieces, size, K)
+            out[list(part.places)] = flat.reshape(len(flat), -1, self.num_classes)[:, :count]
+        return out
+
+
+def of(
+    cards: Sequence[CardFile | str | Path],
+    gate: Gate | None = None,
+    augment: Sequence[str] | None = None,
+) -> Deck:
+    """A deck of card files, or of what was read of them; `augment` names augmentations, one for every card."""
+    kinds = augment or [None] * len(cards)
+    if len(kinds) != len(cards):
+        raise ConfigError(f"augment={list(kinds)}: allowed is one for each of {len(cards)} cards")
+    return Deck(tuple(Member.of(*pair) for pair in zip(cards, kinds, strict=True)), gate)
+
+
+def averaged(probabilities_RNK: Array, weights_NR: Array) -> Array:
+    """(N, K): the mean of the cards' probabilities with the weights that a gate gives to each."""
+    return jnp.einsum("rnk,nr->nk", probabilities_RNK, weights_NR, precision=lax.Precision.HIGHEST)
+
+
+def _piece() -> int:
+    return PIECE.get(jax.default_backend(), PIECE["other"])
+
+
+def _power(count: int, times: int = 1) -> int:
+    """The smallest `times` 2^i from `count`: a program is compiled for few sizes."""
+    return times * 2 ** max(0, math.ceil(math.log2(count / times)))
+
+
+# --- the compiled programs
+
+
+@functools.lru_cache(maxsize=64)
+def _program(plan: Plan, mode: str, mesh: Mesh):
+    """(stacks, references, images, count) -> (probabilities, choice), images split over the devices."""
+    f = functools.partial(_predict, plan, mode)
+    return jax.jit(
+        jax.shard_map(f, mesh=mesh, in_specs=(P(), P(), P(), P()), out_specs=P(), check_vma=False)
+    )
+
+
+def _predict(plan: Plan, mode: str, stacks, references_APF, images_NHWC, count):
+    """One device's part. Choices need all features, the mean over cards all probabilities: once each, they meet."""
+    N, batches = len(images_NHWC), len(images_NHWC) // plan.batch
+    A = len(plan.cards_A)
+    even = jnp.full((batches, A), 1 / sum(plan.cards_A))
+    choice = Choice(even, jnp.zeros((batches, A)), jnp.ones(batches, bool))
+    if mode != "agnostic":
+        features_NF = _features(plan, images_NHWC)
+        known = plan.settings.temperature
+        choice = gate.choose_all(
+            features_NF, count, plan.batch, references_APF, plan.cards_A, known
+        )
+    if mode == "gate":
+        return jnp.zeros((N, 0)), choice
+    weights_NA = jnp.repeat(choice.weights, plan.batch, axis=0)
+    real_N = jnp.arange(N) < count
+    total_NK = jnp.zeros((N, plan.parts[0][1].num_classes))
+    for group in range(A):
+        mine = [
+            (spec, stack) for (g, spec), stack in zip(plan.parts, stacks, strict=True) if g == group
+        ]
+        if mine:
+            weights_N = jnp.where(real_N, weights_NA[:, group], 0)
+            total_NK += _of_group(plan, mine, images_NHWC, weights_N)
+    return lax.psum(total_NK, IMAGES), choice
+
+
+def _features(plan: Plan, images_NHWC: Array) -> Array:
+    """(N, F), every device its share."""
+    share = len(images_NHWC) // plan.devices
+    mine = lax.dynamic_slice_in_dim(images_NHWC, lax.axis_index(IMAGES) * share, share)
+    features = lax.map(plan.settings.spectrum, mine, batch_size=min(share, gate.PIECE))
+    return lax.all_gather(features, IMAGES, tiled=True)
+
+
+def _of_group(plan: Plan, parts, images_NHWC: Array, weights_N: Array) -> Array:
+    """Weighted sum of the probabilities of a group's cards, (N, K), for this device's share of its images.
+
+    Images with a weight are gathered in pieces; the loop ends with them, and no card sees an image that is not its own.
+    """
+    rows_N = jnp.argsort(weights_N == 0, stable=True)
+    wanted = jnp.sum(weights_N > 0)
+    share = plan.piece // plan.devices
+    rows_N = jnp.concatenate([rows_N, jnp.zeros(plan.piece, rows_N.dtype)])
+
+    def body(i, total_NK):
+        first = i * plan.piece + lax.axis_index(IMAGES) * share
+        rows = lax.dynamic_slice(rows_N, (first,), (share,))
+        mine = jnp.where(first + jnp.arange(share) < wanted, weights_N[rows], 0)[:, None]
+        some = images_NHWC[rows]
+        found = sum(_sum_of_cards(spec, stack, some) for spec, stack in parts)
+        # Not a product with 0, which would spread what is not finite.
+        return total_NK.at[rows].add(jnp.where(mine > 0, mine * found, 0))
+
+    none = jnp.zeros((len(images_NHWC), parts[0][0].num_classes))
+    return lax.fori_loop(0, -(-wanted // plan.piece), body, none)
+
+
+def _sum_of_cards(spec: models.Spec, stack: Tree, images_BHWC: Array, native: bool = False):
+    """Sum of the probabilities of stacked cards, (B, K)."""
+    return jnp.sum(_of_cards(spec, stack, images_BHWC, False, native), axis=0)
+
+
+def _of_cards(
+    spec: models.Spec, stack: Tree, images_BHWC: Array, train: bool = False, native: bool = False
+) -> Array:
+    """Probabilities of stacked cards, (R, B, K): on a CPU one card after another, in one loop."""
+    apply = models.build(spec, "native" if native else None).apply
+    one = lambda card: jax.nn.softmax(apply(*card, images_BHWC, train)[0])
+    loop = native or jax.default_backend() == "cpu"
+    return lax.map(one, stack) if loop else jax.vmap(one)(stack)
+
+
+@functools.lru_cache(maxsize=16)
+def _each_program(specs: tuple[models.Spec, ...], train: bool, mesh: Mesh):
+    """(stacks, images (pieces, B, H, W, C)) -> for every stack (pieces, R, B, K), pieces split over the devices."""
+
+    def f(stacks, images):
+        one = lambda piece: tuple(
+            _of_cards(*pair, piece, train) for pair in zip(specs, stacks, strict=True)
+        )
+        return lax.map(one, images)
+
+    split = P(IMAGES)
+    return jax.jit(
+        jax.shard_map(f, mesh=mesh, in_specs=(P(), split), out_specs=split, check_vma=False)
+    )
+
+
+def exportable(deck: Deck):
+    """images (N, H, W, C) -> probabilities (N, K): one choice for all N, then a switch per group that skips its cards.
+
+    Where one group is chosen its cards alone are computed; where several are, or none can be, their union.
+    """
+    stacks = [jax.tree.map(np.asarray, (part.hand.weights, part.hand.stats)) for part in deck.parts]
+    even = jnp.full(len(deck.cards_A), 1 / len(deck), jnp.float32)
+
+    def predict(images_NHWC: Array) -> Array:
+        N, weights_A = images_NHWC.shape[0], even
+        if deck.gate:
+            known = deck.gate.settings
+            features_NF = jax.vmap(known.spectrum)(images_NHWC)
+            real, references = jnp.ones(N, bool), jnp.asarray(deck.gate.references_APF)
+            args = (real, references, deck.cards_A, known.temperature)
+            weights_A = gate.choose(features_NF, *args).weights
+        total_NK = jnp.zeros((N, deck.num_classes))
+        for part, stack in zip(deck.parts, stacks, strict=True):
+            weight = weights_A[part.group]
+            cards = functools.partial(_sum_of_cards, part.hand.spec, stack, native=True)
+            asked = lambda images, weight=weight, cards=cards: weight * cards(images)
+            skipped = lambda images: jnp.zeros((N, deck.num_classes))
+            total_NK += lax.cond(weight > 0, asked, skipped, images_NHWC)
+        return total_NK
+
+    return predict
+
+
+if __name__ == "__main__":
+    from cards_jax import deck_commands  # a second copy of this module, the one that all others see
+
+    sys.exit(deck_commands.main())

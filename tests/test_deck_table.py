@@ -1,0 +1,110 @@
+"""Evaluation of a deck under corruptions, and the controls."""
+
+import csv
+import io
+
+import cards
+import decks
+import numpy as np
+import pytest
+
+from cards_jax import deck, deck_table, gate
+from cards_jax.deck import Deck
+from cards_jax.trials import Trial
+
+LABELS = np.arange(40) % 3
+
+
+def sets():
+    clean = decks.smooth(40)
+    yield Trial("clean", 0, clean)
+    for severity in (1, 2):
+        yield Trial("noise", severity, decks.noisy(clean, 0.1 * severity))
+
+
+@pytest.fixture(scope="module")
+def five() -> Deck:
+    return decks.small()
+
+
+@pytest.fixture(scope="module")
+def rows(five) -> list[dict]:
+    return list(deck_table.measure(five, deck_table.with_mixed(sets()), LABELS, (1, 20)))
+
+
+def find(rows, **wanted) -> dict:
+    found = [r for r in rows if all(r.get(k) == v for k, v in wanted.items())]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def accuracy(probabilities, labels=LABELS) -> float:
+    return float(np.mean(np.argmax(np.asarray(probabilities), 1) == labels))
+
+
+def test_rows_are_what_deck_and_cards_predict(five, rows):
+    noisy = list(sets())[2].images
+    about = {"corruption": "noise", "severity": 2}
+    agnostic = find(rows, **about, predictor="agnostic")["accuracy"]
+    assert agnostic == accuracy(five.predict(noisy, adaptive=False))
+    for size in (1, 20):
+        how = {"predictor": "adaptive", "batch": size, "order": "as they come"}
+        assert find(rows, **about, **how)["accuracy"] == accuracy(five.predict(noisy, size))
+    for i, member in enumerate(five.members):
+        name = f"card {i} ({member.augmentation.label})"
+        found = find(rows, **about, predictor=name)
+        assert found["accuracy"] == accuracy(member.file.predict(noisy))
+    order = np.argsort(LABELS, kind="stable")
+    found = find(rows, **about, predictor="adaptive", batch=20, order="one class")
+    assert found["accuracy"] == accuracy(five.predict(noisy[order], 20), LABELS[order])
+
+
+def test_choices_are_shares_of_batches(rows):
+    how = {"predictor": "adaptive", "batch": 20, "order": "as they come"}
+    clean = find(rows, corruption="clean", **how)
+    assert (clean["to plain"], clean["to gaussian"]) == pytest.approx((1, 0))
+    noise = find(rows, corruption="noise", severity=2, **how)
+    assert (noise["to plain"], noise["to gaussian"]) == pytest.approx((0, 1))
+
+
+def test_networks_without_batchnorm_have_no_transductive_rows(rows):
+    assert not [r for r in rows if "transductive" in r["predictor"]]
+
+
+def test_mixed_images_come_from_all_corrupted_sets():
+    count = 3000
+    blank = lambda value: np.full((count, 1, 1, 3), value, np.uint8)
+    given = [Trial("clean", 0, blank(0)), *(Trial("a", i, blank(i)) for i in (1, 2, 3))]
+    *same, mixed = deck_table.with_mixed(given)
+    assert same == given and mixed.name == "mixed"
+    counts = np.bincount(mixed.images[:, 0, 0, 0], minlength=4)
+    assert counts[0] == 0 and np.abs(counts[1:] - count / 3).max() < 100
+    assert (given[1].images == 1).all()
+    assert [t.name for t in deck_table.with_mixed(given[:1])] == ["clean"]
+
+
+def test_tables(five, rows):
+    text = deck_table.markdown(five, rows)
+    assert "| mean of corruptions |" in text and "plain/gaussian, in percent" in text
+    assert "| noise " in text and "0/100" in text
+    found = list(csv.DictReader(io.StringIO(deck_table.csv(rows))))
+    assert len(found) == len(rows)
+    assert float(found[-1]["accuracy"]) == pytest.approx(rows[-1]["accuracy"])
+    without = Deck(five.members)
+    few = list(deck_table.measure(without, list(sets())[:1], LABELS))
+    assert {r["predictor"] for r in few} == {*deck_table.card_names(five), "agnostic"}
+    assert "mean of corruptions" in deck_table.markdown(without, few)
+
+
+@pytest.mark.slow
+def test_transductive_rows():
+    d = deck.of(
+        [decks.file(cards.NORMALISED, s, k) for s, k in ((0.2, "plain"), (0.5, "gaussian"))]
+    )
+    d = Deck(d.members, gate.build(decks.SETTINGS, d.groups, decks.smooth(60)))
+    rows = list(deck_table.measure(d, list(sets())[:1], LABELS, (20,)))
+    found = find(rows, predictor="agnostic, transductive", batch=20, order="one class")
+    order = np.argsort(LABELS, kind="stable")
+    each = d.each(decks.smooth(40)[order], transductive=True, batch=20)
+    assert found["accuracy"] == accuracy(each.mean(0), LABELS[order])
+    assert "transductive" in deck_table.markdown(d, rows)
