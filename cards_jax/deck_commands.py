@@ -11,15 +11,11 @@ says where they lie now, where the cards' runs needed to be told. `choose` and `
 """
 
 import argparse
-import contextlib
 import json
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-
-import jax
 
 from cards_jax import (
     config,
@@ -36,11 +32,12 @@ from cards_jax import (
     trials,
     tune,
 )
+from cards_jax.commands import Form, ended, use_all_cores
 from cards_jax.config import ConfigError
 from cards_jax.data import Data
 from cards_jax.deck import BATCH, Deck, Member
 from cards_jax.gate import Gate, Settings
-from cards_jax.predict import MISUSED, Parser, count
+from cards_jax.predict import count
 
 PROGRAM = "python -m cards_jax.deck"
 SETS = {
@@ -199,7 +196,7 @@ def _numbers(low: int, high: int):
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     first, *_, last = __doc__.split("\n\n")
-    form = Parser(PROGRAM, description=f"{first} {last}")
+    form = Form(PROGRAM, description=f"{first} {last}")
     commands = form.add_subparsers(required=True, metavar="COMMAND")
     words = lambda text: tuple(x for x in text.split(",") if x)
 
@@ -242,15 +239,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     args = parse(arguments)
-    ours = hasattr(os, "sched_getaffinity")
-    with contextlib.suppress(RuntimeError):  # of a process whose devices are there already
-        cores = len(os.sched_getaffinity(0)) if ours else os.cpu_count() or 1
-        jax.config.update("jax_num_cpu_devices", cores)
-    try:
+    use_all_cores()
+
+    def action() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             args.do(args)
-    except (ValueError, OSError) as error:
-        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
-        return MISUSED
-    return 0
+
+    return ended(PROGRAM, action)

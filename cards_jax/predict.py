@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from cards_jax import deck_file, files, report
+from cards_jax.commands import Form, ended
 from cards_jax.config import ConfigError
 from cards_jax.data import folder
 from cards_jax.deck import BATCH, Deck
 from cards_jax.log import csv_text
 
-MISUSED = 2  # exit code
+PROGRAM = "python -m cards_jax.predict"
 
 
 def find(places: Sequence[str | Path]) -> list[Path]:
@@ -80,7 +81,7 @@ def csv(deck: Deck, paths: Sequence[Path], probabilities_NK: np.ndarray) -> str:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     lines = __doc__.split("\n\n")
-    form = Parser("python -m cards_jax.predict", description=lines[0], epilog=lines[-1])
+    form = Form(PROGRAM, description=lines[0], epilog=lines[-1])
     form.add_argument("model", metavar="CARD_OR_DECK")
     form.add_argument("images", nargs="+", metavar="IMAGES")
     form.add_argument("--top", type=count, default=3, help="labels that are shown of each image")
@@ -88,13 +89,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     form.add_argument("--agnostic", action="store_true", help="ask all cards of a deck")
     form.add_argument("--save", type=Path, help="a csv with the probabilities of all classes")
     return form.parse_args(arguments)
-
-
-class Parser(argparse.ArgumentParser):
-    """One line on stderr for what was given wrong."""
-
-    def error(self, message: str):
-        self.exit(MISUSED, f"{self.prog}: {message}\n")
 
 
 def count(text: str) -> int:
@@ -108,21 +102,20 @@ def count(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     args = parse(arguments)
-    try:
+
+    def action() -> None:
         deck, paths = deck_file.as_deck(args.model), find(args.images)
         images = read(paths, deck.image_HWC)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", RuntimeWarning)
             found = np.asarray(deck.predict(images, args.batch, adaptive=not args.agnostic))
         for warning in said:
-            print(f"python -m cards_jax.predict: {warning.message}", file=sys.stderr)
+            print(f"{PROGRAM}: {warning.message}", file=sys.stderr)
         print(table(deck, paths, found, args.top), end="")
         if args.save:
             files.write_atomically(args.save, csv(deck, paths, found))
-    except (ValueError, OSError) as error:
-        print(f"python -m cards_jax.predict: {' '.join(str(error).split())}", file=sys.stderr)
-        return MISUSED
-    return 0
+
+    return ended(PROGRAM, action)
 
 
 if __name__ == "__main__":
