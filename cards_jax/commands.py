@@ -14,6 +14,7 @@ from cards_jax.config import ConfigError
 from cards_jax.data import store
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 75  # exit codes
+GIVEN_WRONG = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class Form(argparse.ArgumentParser):
@@ -38,7 +39,7 @@ def ended(name: str, action: Callable[[], None]) -> int:
         return FAILED
     except (ValueError, OSError) as error:  # ConfigError is a ValueError
         return end(
-            MISUSED if isinstance(error, ValueError) else FAILED, " ".join(str(error).split())
+            MISUSED if isinstance(error, GIVEN_WRONG) else FAILED, " ".join(str(error).split())
         )
     except KeyboardInterrupt:
         return end(INTERRUPTED, "interrupted; what is finished is kept, the same command continues")

@@ -51,8 +51,12 @@ def names(family: str | None = None) -> list[str]:
 
 
 def expand(wanted: Sequence[str]) -> tuple[str, ...]:
-    """Names of corruptions, each once, where SETS may be among the wanted; ConfigError for what is neither."""
-    found = [name for word in wanted for name in SETS.get(word, (word,))]
+    """Names of corruptions, each once, where SETS may be among the wanted; ConfigError for what is neither.
+
+    A word may hold several, separated by commas: a flag of a config gives them so.
+    """
+    words = [word for words in wanted for word in str(words).split(",")]
+    found = [name for word in words for name in SETS.get(word, (word,))]
     for name in found:
         if name not in _all():
             known = [*SETS, *names()]
