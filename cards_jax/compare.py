@@ -103,7 +103,7 @@ def main() -> int:
     try:
         caption, table, rows, results = compared(args.folders, args.baseline)
         text = f"{caption}\n\n{table}"
-        print(text)
+        print(text, end="")
         if args.save:
             save(args.save, text, rows, results)
     except (ValueError, OSError) as error:
