@@ -303,7 +303,7 @@ def test_sensitivity_is_weight_times_gradient_of_the_training_loss():
         np.testing.assert_allclose(found[place], slope, rtol=0.02, atol=1e-4)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**31), st.integers(1, 30), st.integers(0, 30))
 def test_pruning_within_a_mask_is_exact_even_among_zeros(seed, kept, fewer):
     rng = np.random.RandomState(seed)

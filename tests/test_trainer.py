@@ -87,7 +87,7 @@ def test_four_devices_equal_one():
     assert (cut.sums.correct == one.sums.correct).all()
 
 
-@pytest.mark.parametrize("model", ["conv2", "resnet18"])
+@pytest.mark.parametrize("model", ["conv2", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_split_batches_equal_whole_ones(model):
     """Gradients through the custom convolution, and BatchNorm statistics, averaged over a mesh axis."""
     c = small.tiny(method="dense", sparsity=(0.0,), model__name=model, learning_rate=(0.01,))
