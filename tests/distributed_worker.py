@@ -6,8 +6,8 @@ import sys
 
 import jax
 
-port, count, number, split = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-jax.config.update("jax_num_cpu_devices", 4 // count)
+port, (count, number, devices, split) = sys.argv[1], map(int, sys.argv[2:])
+jax.config.update("jax_num_cpu_devices", devices)
 if count > 1:
     jax.distributed.initialize(f"localhost:{port}", count, number)
 
@@ -19,7 +19,7 @@ from cards_jax.trainer import Trainer  # noqa: E402
 c = small.tiny(seeds=(0, 1, 2, 3) if split == 1 else (0,), sparsity=(0.5,))
 points = config.points(c)
 layout = realizations.layout(len(points), split, c.batch_size)
-assert (layout.rows, layout.split) == (4 // split, split)
+assert (layout.rows, layout.split) == (devices * count // split, split)
 trainer = Trainer(c, small.data(), layout)
 group = trainer.group(points)
 state = trainer.enter(trainer.deal(group), group, 0)

@@ -105,16 +105,28 @@ def finished(c) -> list[dict]:
 # --- what is left behind
 
 
+def _without_versions(found):
+    """JSON without the versions of what wrote it, and without sizes of files that hold them."""
+    if isinstance(found, dict):
+        hidden = ("versions", "true_bytes")
+        return {k: _without_versions(v) for k, v in found.items() if k not in hidden}
+    return [_without_versions(x) for x in found] if isinstance(found, list) else found
+
+
 def outcome(path: Path) -> dict:
-    """What must not depend on interruptions: metric files, every card, results; without versions."""
+    """What must not depend on interruptions, nor on a commit in between: metric files, every card, results."""
     left = {name: (path / name).read_bytes() for name in ("metrics.jsonl", "metrics.csv")}
     for file in sorted((path / "cards").iterdir()):
         card = pack.load(file)
         arrays = [(x.dtype.str, x.shape, x.tobytes()) for x in jax.tree.leaves(card.card)]
-        left[file.name] = arrays, {k: v for k, v in card.meta.items() if k != "versions"}
-    results = json.loads((path / "results.json").read_text())
-    left["results"] = {k: v for k, v in results.items() if k != "versions"}
+        left[file.name] = arrays, _without_versions(card.meta)
+    left["results"] = results_of(path)
     return left
+
+
+def results_of(path: Path) -> dict:
+    """results.json of a run, without versions."""
+    return _without_versions(json.loads((path / "results.json").read_text()))
 
 
 def assert_same(path: Path, reference: Path) -> None:

@@ -302,8 +302,8 @@ def test_added_seeds_and_sparsities_survive_kills(make, reference):
     assert len(list((killed.path / "cards").iterdir())) == 6
     assert len(runs.rows(killed.path)) == 6 * 2 * 3
     killed.finish()
-    wanted = json.loads((reference("one group") / "results.json").read_text())
-    assert json.loads((killed.path / "results.json").read_text())["results"] == wanted["results"]
+    wanted = runs.results_of(reference("one group"))
+    assert runs.results_of(killed.path)["results"] == wanted["results"]
 
 
 # --- full and read-only disks: this file as a program, on a small disk of its own

@@ -542,17 +542,15 @@ def test_the_console_command():
 @pytest.mark.slow
 def test_a_wheel_brings_the_configs(tmp_path):
     """Built from a copy of the sources, installed elsewhere, run from an empty folder."""
-    if not all(importlib.util.find_spec(name) for name in ("pip", "setuptools")):
-        pytest.skip("needs pip and setuptools")
+    if not importlib.util.find_spec("pip"):
+        pytest.skip("needs pip")
     root, copy, site = Path(main.__file__).parents[1], tmp_path / "copy", tmp_path / "site"
     skipped = shutil.ignore_patterns(
         ".git", ".venv*", "*.egg-info", "__pycache__", "results", "runs"
     )
     shutil.copytree(root, copy, ignore=skipped)
     pip = ["-m", "pip", "--disable-pip-version-check"]
-    built = spawn(
-        "--no-deps", "--no-build-isolation", "-w", "wheels", str(copy), program=(*pip, "wheel")
-    )
+    built = spawn("--no-deps", "-w", "wheels", str(copy), program=(*pip, "wheel"))
     assert built.returncode == 0, built.stderr
     (wheel,) = Path("wheels").glob("cards_jax-*.whl")
     installed = spawn("--no-deps", "--target", str(site), str(wheel), program=(*pip, "install"))

@@ -22,45 +22,71 @@ from cards_jax.tree import flatten, only_prunable
 AFFINE = True
 
 
-def found(c: ConfigDict) -> dict[tuple[int, float], Path]:
-    """{(seed, sparsity): card file} of the run that `ticket.source` names."""
-    folder = Path(c.ticket.source or "") / "cards"
+def found(c: ConfigDict) -> dict[tuple[int, float], list[tuple[Path, str]]]:
+    """{(seed, sparsity): (card file, scope) of all such cards} of the run that `ticket.source` names."""
+    folder, there = Path(c.ticket.source or "") / "cards", {}
     try:
-        metas = {path: pack.load(path).meta for path in sorted(folder.iterdir())}
-        results = {path: meta["result"] for path, meta in metas.items()}
-        return {(r["seed"], r["sparsity"]): path for path, r in results.items()}
+        for path in sorted(folder.iterdir()):
+            result = pack.load(path).meta["result"]
+            at = result["seed"], result["sparsity"]
+            there.setdefault(at, []).append((path, result["scope"]))
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"ticket.source={c.ticket.source!r}: must be the folder of a finished run ({error})"
         ) from None
+    return there
 
 
 def check(c: ConfigDict) -> None:
-    """Raise ConfigError unless the source has a card for every seed and sparsity."""
+    """Raise ConfigError unless the source has one card for every seed and sparsity, found in the same scope.
+
+    The source becomes an absolute path, so that a resume finds it from anywhere.
+    """
     pruning.check_uniform(c)
     one_of(c, "ticket.weights", ("original", "fresh"))
     if not c.ticket.source:
         raise ConfigError("ticket.source=None: must be the folder of a finished run")
-    there = found(c)
+    there, source = found(c), f"ticket.source={c.ticket.source!r}"
     for seed in c.seeds:
         for sparsity in c.sparsity:
-            if (seed, sparsity) not in there:
+            of = there.get((seed, sparsity), [])
+            if not of:
                 has = ", ".join(f"seed {a} at {b:g}" for a, b in sorted(there)) or "none"
                 raise ConfigError(
-                    f"ticket.source={c.ticket.source!r}: no card of seed {seed} at sparsity {sparsity:g}; it has {has}"
+                    f"{source}: no card of seed {seed} at sparsity {sparsity:g}; it has {has}"
                 )
+            if len(of) > 1:
+                raise ConfigError(
+                    f"{source}: {len(of)} cards of seed {seed} at sparsity {sparsity:g}; allowed is a run "
+                    "with one learning rate and weight decay"
+                )
+            if of[0][1] != c.scope:
+                raise ConfigError(
+                    f"scope={c.scope!r}: the masks of {source} were found with scope={of[0][1]!r}; allowed is that"
+                )
+    with c.unlocked():
+        c.ticket.source = str(Path(c.ticket.source).absolute())
+
+
+NETWORK = (
+    "name",
+    "width",
+    "num_classes",
+    "image_HWC",
+)  # fields of a spec that decide a mask's shapes
 
 
 def given(c: ConfigDict, spec: Spec, points: list[Point]) -> dict[str, np.ndarray]:
     """{path: bool (R, ...)}: the mask that each point's seed and sparsity found."""
     there, rows = found(c), []
+    network = lambda spec: ", ".join(f"{field} {getattr(spec, field)}" for field in NETWORK)
     for point in points:
-        path = there[point.seed, point.sparsity]
+        ((path, _),) = there[point.seed, point.sparsity]
         card = pack.load(path)
-        if card.spec.name != spec.name or card.spec.width != spec.width:
+        if network(card.spec) != network(spec):
             raise ConfigError(
-                f"ticket.source={c.ticket.source!r}: {path.name} is a {card.spec.name} of width {card.spec.width}; "
-                f"allowed is {spec.name} of width {spec.width}"
+                f"ticket.source={c.ticket.source!r}: {path.name} is a network of {network(card.spec)}; "
+                f"allowed is {network(spec)}"
             )
         rows.append(flatten(card.card.mask))
         if not rows[-1]:
