@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import cards_jax
-from cards_jax import config, folder
+from cards_jax import config, folder, programs
 from cards_jax.config import ConfigError
 
 FAILED, MISUSED = 1, 2  # exit codes
@@ -169,6 +169,7 @@ def prepare_jax(c: ConfigDict, values: flags.FlagValues) -> None:
         pass  # called from a process whose devices are there already: they are used as they are
     cache = Path(c.workdir).absolute() / "cache" / "xla"
     if not values.dry_run:
+        programs.sweep(cache)
         jax.config.update("jax_compilation_cache_dir", str(cache))
     if values.coordinator_address or processes > 1:
         distribute(values)

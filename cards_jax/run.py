@@ -260,9 +260,15 @@ class Run:
     def _forget_shared(self, points: list[Point]) -> None:
         """Drop the rows of phases that these points share with others who trained them before: they come again."""
         shared = self.shared(points)
-        if shared:
-            with folder.whole():
-                self.metrics.forget(shared)
+        if not shared:
+            return
+        if any(shared & self.shared(record.points) for record in self.state.groups):
+            self.log.say(
+                "what all sparsities of a seed have in common is trained again, to the same weights: "
+                "its state is kept for no later command"
+            )
+        with folder.whole():
+            self.metrics.forget(shared)
 
     def _about(self) -> dict[str, Any]:
         """What every card says beside its measurements."""

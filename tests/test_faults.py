@@ -22,6 +22,13 @@ KINDS = {
     "one group": {},
     "groups of one": {"compute__group_size": 1},
     "with its baseline": {"baseline": "auto"},
+    "levels": {
+        "method": "lth",
+        "scope": "global",
+        "sparsity": (0.2, 0.36),
+        "epochs": 1,
+        "pruning__rewind_steps": 3,
+    },
 }
 
 
@@ -107,6 +114,15 @@ def _assert_survives(make, kind: str, reference: Path, kills: int, seed: int) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_runs_end_like_one_that_was_not(make, reference, kind):
     _assert_survives(make, kind, reference(kind), kills=10, seed=list(KINDS).index(kind))
+
+
+def test_killed_at_the_ends_of_levels(make, reference):
+    """As the cards of a level are being written, and right after: the next level begins where it would have."""
+    runner = make("killed", **KINDS["levels"])
+    for cards in (1, 2, 3, 4):
+        runner.kill_when(lambda n=cards: len(list(runner.path.glob("cards/*.card"))) >= n)
+    runner.finish()
+    runs.assert_same(runner.path, reference("levels"))
 
 
 def test_killed_while_compiling_for_the_first_time(make, reference, tmp_path):

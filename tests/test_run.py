@@ -153,6 +153,37 @@ def test_added_seeds_and_sparsities_train_alone(copy):
     assert [r["id"] for r in fewer] == [results[0]["id"], results[2]["id"]]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "targets, first, both", [("levels", 0.2, (0.2, 0.36)), ("exact", 0.1, (0.1, 0.3))]
+)
+@pytest.mark.parametrize("method", ["lth", "lrr"])
+def test_deeper_levels_of_a_finished_run_are_those_of_one_run(
+    tmp_path, method, targets, first, both
+):
+    """The trajectory is passed again, bit for bit: the first card stays, the second is as if asked for at once."""
+    fields = {"method": method, "epochs": 1, "pruning__rewind_steps": 3 * (method == "lth")}
+    fields["pruning__targets"] = targets
+    once = runs.tiny(tmp_path / "once", **fields, sparsity=both)
+    runs.finished(once)
+    c = runs.tiny(tmp_path / "twice", **fields, sparsity=(first,))
+    runs.finished(c)
+    path = folder.path_of(c)
+    kept = {file: file.stat().st_mtime_ns for file in card_files(path)}
+    deeper = runs.tiny(tmp_path / "twice", **fields, sparsity=both)
+    runs.finished(deeper)
+    assert folder.path_of(deeper) == path and len(card_files(path)) == 4
+    assert all(file.stat().st_mtime_ns == time for file, time in kept.items())
+    for point in config.points(once):
+        mine, other = (pack.load(folder.card_path(x, point)).card for x in (deeper, once))
+        assert runs.same_arrays(mine, other)
+    key = lambda r: (r["realization"], r["step"], r["split"])
+    assert len({key(r) for r in runs.rows(path)}) == len(runs.rows(path))
+    said = [line for line in runs.log_lines(path) if "is trained again" in line]
+    assert len(said) == 1
+    assert not any("is trained again" in line for line in runs.log_lines(folder.path_of(once)))
+
+
 def test_what_was_begun_is_finished_before_what_is_asked(tmp_path):
     runs.stopped(runs.tiny(tmp_path), 2)
     c = runs.tiny(tmp_path, seeds=(5, 6))
