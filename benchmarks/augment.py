@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contest import Contestant, Rates, hold, ratios
-from benchmarks.machine import cores, describe
+from benchmarks.command import conduct
+from benchmarks.contest import Contestant, Rates, ratios
+from benchmarks.machine import cores
 from benchmarks.train import _data, _markdown, _positive, save
 
 BATCH = 128
@@ -236,18 +237,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     """Hold the contest, print the tables, save them where asked."""
-    args = parse()
-    if args.save and not args.save.parent.is_dir():
-        print(f"--save={args.save}: there is no folder {args.save.parent}", file=sys.stderr)
-        return 2
-    notes = describe("benchmarks.augment")
-    say = lambda text: print(text, file=sys.stderr, flush=True)
-    rates, failures = hold(contestants(args), args.rounds, args.seconds, say)
-    text = report(rates, failures, args, notes)
-    print(text)
-    if args.save:
-        save(args.save, text, rates)
-    return 1 if failures else 0
+    return conduct("benchmarks.augment", parse(), contestants, report, save)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ channels-last tensors with whole-batch noise. A process for every contestant; th
 """
 
 import argparse
-import importlib.util
 import statistics
 import sys
 from collections.abc import Callable
@@ -17,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contest import Contestant, Rates, hold, ratios
-from benchmarks.machine import cores, describe
+from benchmarks.command import conduct
+from benchmarks.contest import Contestant, Rates, ratios
+from benchmarks.machine import cores
 from benchmarks.train import save
 
 EPS = 4.0
@@ -131,22 +131,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Hold the contest, print the table, save it where asked."""
-    args = parse()
-    if importlib.util.find_spec("torch") is None:
-        print('PyTorch is not installed: pip install "cards_jax[bench]"', file=sys.stderr)
-        return 2
-    if args.save and not args.save.parent.is_dir():
-        print(f"--save={args.save}: there is no folder {args.save.parent}", file=sys.stderr)
-        return 2
-    notes = describe("benchmarks.heatmap")
-    say = lambda text: print(text, file=sys.stderr, flush=True)
-    rates, failures = hold(contestants(args), args.rounds, args.seconds, say)
-    text = report(rates, failures, args, notes)
-    print(text)
-    if args.save:
-        save(args.save, text, rates)
-    return 1 if failures else 0
+    """Hold the contest, print the tables, save them where asked."""
+    return conduct("benchmarks.heatmap", parse(), contestants, report, save, torch=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ step, and all against the machine's own matrix product. float32; a process for e
 
 import argparse
 import csv
-import importlib.util
 import math
 import statistics
 import sys
@@ -19,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contest import Contestant, Rates, hold, ratios
-from benchmarks.machine import PRODUCT_FLOP, cores, describe, matrix_product
+from benchmarks.command import conduct
+from benchmarks.contest import Contestant, Rates, ratios
+from benchmarks.machine import PRODUCT_FLOP, cores, matrix_product
 
 PEAK = "matrix product"
 BATCHES = 100  # per epoch, so that an epoch is longer than a turn
@@ -263,25 +263,7 @@ def _positives(text: str) -> tuple[int, ...]:
 
 def main() -> int:
     """Hold the contest, print the tables, save them where asked."""
-    args = parse()
-    if importlib.util.find_spec("torch") is None:
-        print('PyTorch is not installed: pip install "cards_jax[bench]"', file=sys.stderr)
-        return 2
-    if args.save and not args.save.parent.is_dir():
-        print(f"--save={args.save}: there is no folder {args.save.parent}", file=sys.stderr)
-        return 2
-    notes = describe("benchmarks.train")
-    say = lambda text: print(text, file=sys.stderr, flush=True)
-    try:
-        rates, failures = hold(contestants(args), args.rounds, args.seconds, say)
-    except KeyboardInterrupt:
-        say("interrupted: nothing was saved")
-        return 130
-    text = report(rates, failures, args, notes)
-    print(text)
-    if args.save:
-        save(args.save, text, rates)
-    return 1 if failures else 0
+    return conduct("benchmarks.train", parse(), contestants, report, save, torch=True)
 
 
 if __name__ == "__main__":

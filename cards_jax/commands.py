@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from cards_jax import config, pack
+from cards_jax import config, pack, realizations
 from cards_jax.config import ConfigError
 from cards_jax.data import store
 
@@ -62,12 +62,7 @@ def config_of(card: Path) -> ConfigDict:
 
 def use_all_cores() -> None:
     """One host device per core, and programs kept between calls; before the first computation."""
-    ours = hasattr(os, "sched_getaffinity")  # a container or a batch system may leave us fewer
-    cores = len(os.sched_getaffinity(0)) if ours else os.cpu_count() or 1
-    try:
-        jax.config.update("jax_num_cpu_devices", cores)
-    except RuntimeError:
-        pass  # devices are there already: they are used as they are
+    realizations.use_cores()
     if not jax.config.jax_compilation_cache_dir:
         cache = store.cache_folder(None) / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))

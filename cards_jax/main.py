@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import cards_jax
-from cards_jax import config, folder, programs
+from cards_jax import config, folder, programs, realizations
 from cards_jax.config import ConfigError
 
 FAILED, MISUSED = 1, 2  # exit codes
@@ -160,13 +160,7 @@ def prepare_jax(c: ConfigDict, values: flags.FlagValues) -> None:
         given = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{given} --xla_gpu_deterministic_ops=true"
     processes = values.num_processes or 1
-    ours = hasattr(os, "sched_getaffinity")  # a container or a batch system may leave us fewer
-    cores = len(os.sched_getaffinity(0)) if ours else os.cpu_count() or 1
-    # One host device per core: a narrow convolution uses one thread, so cores are filled by realizations.
-    try:
-        jax.config.update("jax_num_cpu_devices", max(1, (c.compute.devices or cores) // processes))
-    except RuntimeError:
-        pass  # called from a process whose devices are there already: they are used as they are
+    realizations.use_cores(c.compute.devices, processes)
     cache = Path(c.workdir).absolute() / "cache" / "xla"
     if not values.dry_run:
         programs.sweep(cache)

@@ -66,16 +66,17 @@ class Draw:
         return high if self.weight_init == "signed_constant" else ~high
 
     def units(self, places: np.ndarray) -> np.ndarray:
-        """Weights before their layer's scale, float32 (n,): +-1, or normal ones over sqrt(2).
+        """Weights before their layer's scale, float32 (n,): +-1, or normal ones.
 
-        XLA multiplies normal ones by sqrt(2) and their standard deviation at once, so that their product with one
-        number is what a compiled `popup.start` gives. Their last bits are this machine's: verify them.
+        Their product with one number is what `popup.start` gives. Last bits of normal ones are this machine's: verify
+        them.
         """
         if self.weight_init == "signed_constant":
             return np.where(self.negative(places), np.float32(-1), np.float32(1))
         fraction = (_bits(self.key, places) >> 9 | 0x3F800000).view(np.float32) - np.float32(1)
         low = np.nextafter(np.float32(-1), np.float32(0))
-        return _erf_inv(np.maximum(low, fraction * (np.float32(1) - low) + low))
+        uniform = np.maximum(low, fraction * (np.float32(1) - low) + low)
+        return np.float32(np.sqrt(2)) * _erf_inv(uniform)
 
 
 def _erf_inv(x: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from cards_jax import binarize, masks
 from cards_jax.card import Card
@@ -31,7 +31,8 @@ def random_weights(key: Array, shape: tuple[int, ...], kind: str, scale: Array) 
     std = scale * (2 / fan_in(shape)) ** 0.5
     if kind == "signed_constant":
         return jax.random.rademacher(key, shape, jnp.float32) * std
-    return jax.random.normal(key, shape) * std
+    # The barrier rounds before the scale comes, else it depends on XLA's version which constants it multiplies first.
+    return lax.optimization_barrier(jax.random.normal(key, shape)) * std
 
 
 def random_scores(key: Array, shape: tuple[int, ...]) -> Array:

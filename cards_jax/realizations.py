@@ -3,7 +3,9 @@
 This is the only owner of the axis R: every other function is written for one realization.
 """
 
+import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -19,6 +21,17 @@ from cards_jax.tree import Tree
 
 REALIZATION, BATCH = "realization", "batch"
 MAPPINGS = ("loop", "vmap")
+
+
+def use_cores(devices: int = 0, processes: int = 1) -> None:
+    """One host device per core, or so many, shared by the processes; before the first computation.
+
+    A narrow convolution uses one thread, so cores are filled by realizations.
+    """
+    ours = hasattr(os, "sched_getaffinity")  # a container or a batch system may leave us fewer
+    cores = len(os.sched_getaffinity(0)) if ours else os.cpu_count() or 1
+    with contextlib.suppress(RuntimeError):  # devices are there already: they are used as they are
+        jax.config.update("jax_num_cpu_devices", max(1, (devices or cores) // processes))
 
 
 @dataclasses.dataclass(frozen=True)

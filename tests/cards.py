@@ -56,7 +56,7 @@ def sampled(spec: models.Spec, sparsity: float, binary: bool) -> Card:
 @functools.cache
 def scored(spec: models.Spec, kind: str = "kaiming_normal") -> Card:
     """A popup card in training."""
-    # Compiled, as the trainer does it: alone, a normal weight is rounded once more.
+    # Compiled, as the trainer does it.
     start = jax.jit(popup.start, static_argnums=(3, 4))
     return start(fresh(spec), jax.random.key(KEY), jnp.float32(0.05), kind, "none")
 

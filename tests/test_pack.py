@@ -189,7 +189,6 @@ def test_an_origin_draws_what_jax_draws(kind):
         np.testing.assert_array_equal(draw.negative(places), np.signbit(w), path)
         np.testing.assert_array_equal(np.signbit(draw.units(places)), np.signbit(w), path)
         scale = (2 / np.prod(flat[path].shape[:-1])) ** 0.5
-        scale *= np.sqrt(2) if kind == "kaiming_normal" else 1
         np.testing.assert_allclose(draw.units(places) * scale, w, rtol=1e-6)
         some = places[:: max(w.size // 7, 1)]
         np.testing.assert_array_equal(draw.units(some), draw.units(places)[some])
