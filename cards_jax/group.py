@@ -60,7 +60,7 @@ class _Pending:
     first: int
     last: int
     sums: Any
-    test: Any
+    measured: Any
     began: float
 
 
@@ -183,11 +183,11 @@ class GroupRun:
         anew = self.at % self.period == 0 or self.at == phase.first
         self.state, sums = self.trainer.chunk(self.state, self.group, index, self.at, last, anew)
         due = last % self.period == 0 or last == phase.last
-        test = self.trainer.evaluate(self.state, self.group, index, last) if due else None
+        measured = self.trainer.evaluate(self.state, self.group, index, last) if due else None
         compiled = self.trainer.compile_seconds - compiled
         if compiled:
             self.progress.compiled(compiled)
-        return _Pending(index, self.at, last, sums, test, began + compiled)
+        return _Pending(index, self.at, last, sums, measured, began + compiled)
 
     def _save_is_due(self) -> bool:
         minutes = (time.monotonic() - self.saved_at) / 60
@@ -205,7 +205,7 @@ class GroupRun:
         if self.late is None:
             return
         pending, self.late = self.late, None
-        sums, test = realizations.fetch((pending.sums, pending.test))
+        sums, measured = realizations.fetch((pending.sums, pending.measured))
         now = time.monotonic()
         self.pace.took(pending.last - pending.first, now - max(pending.began, self.fetched_at))
         self.fetched_at = now
@@ -216,12 +216,13 @@ class GroupRun:
         alive = sums["diverged_at"][real] < 0
         done = self._steps_at(pending.index, pending.last)
         self.progress.update(done, trained["loss"][real], trained["accuracy"][real], alive)
-        if test is None:
+        if measured is None:
             return
-        sparsity = {"sparsity": 1 - test["nonzero"] / self.trainer.size, "alive": alive}
-        splits = {"train": trained | sparsity, "test": _test_means(test) | sparsity}
+        nonzero = measured["test"]["nonzero"]
+        sparsity = {"sparsity": 1 - nonzero / self.trainer.size, "alive": alive}
+        splits = {"train": trained} | {k: _set_means(v) for k, v in measured.items()}
         rows = [
-            self._row(i, pending.index, pending.last, split, values)
+            self._row(i, pending.index, pending.last, split, values | sparsity)
             for i in range(len(points))
             for split, values in splits.items()
         ]
@@ -259,11 +260,11 @@ class GroupRun:
     def deliver(self, points: list[Point]) -> None:
         """Write the cards of these points as they are at the end of this phase, each with what it measured."""
         cards = self.trainer.finish(self.state, self.group, self.index)
-        measures = {"test": self.trainer.evaluate_cards(cards), "sums": train.report(self.state)}
+        measures = {"sets": self.trainer.evaluate_cards(cards), "sums": train.report(self.state)}
         if self.c.evaluate.recalibrate:
-            measures["before"] = measures["test"]
+            measures["before"] = measures["sets"]["test"]
             cards, measures["shift"] = self.trainer.recalibrate(cards, self.c.evaluate.recalibrate)
-            measures["test"] = self.trainer.evaluate_cards(cards)
+            measures["sets"] = self.trainer.evaluate_cards(cards)
         cards, measures = realizations.fetch((cards, measures))
         for point in points:
             i = self.group.row(self.index, point)
@@ -278,9 +279,10 @@ class GroupRun:
             self.results[point] = result
 
     def _result(self, point: Point, measured: dict[str, Any]) -> dict[str, Any]:
-        total, sums, test = self.trainer.size, measured["sums"], measured["test"]
+        total, sums, sets = self.trainer.size, measured["sums"], measured["sets"]
         trained = _means(sums["loss"], sums["steps"], sums["correct"], sums["images"])
-        tested, diverged_at = _test_means(test), int(sums["diverged_at"])
+        diverged_at = int(sums["diverged_at"])
+        found = {"train": trained} | {name: _set_means(s) for name, s in sets.items()}
         result = {
             "id": config.identity(self.c, point),
             "seed": point.seed,
@@ -290,19 +292,21 @@ class GroupRun:
             "width": self.trainer.spec.width,
             "data": self.c.data.name,
             "sparsity": point.sparsity,
-            "realised_sparsity": 1 - int(test["nonzero"]) / total,
+            "realised_sparsity": 1 - int(sets["test"]["nonzero"]) / total,
             "learning_rate": point.learning_rate,
             "weight_decay": point.weight_decay,
             "steps": self.done_steps,
-            "test_accuracy": plain(tested["accuracy"]),
-            "test_loss": plain(tested["loss"]),
-            "train_accuracy": plain(trained["accuracy"]),
-            "train_loss": plain(trained["loss"]),
+            **{
+                f"{name}_{what}": plain(found[name][what])
+                for name in ("test", "train", "holdout")
+                if name in found
+                for what in ("accuracy", "loss")
+            },
             "parameters": total,
             "diverged_at": None if diverged_at < 0 else diverged_at,
         }
         if "shift" in measured:
-            before = _test_means(measured["before"])
+            before = _set_means(measured["before"])
             result["batchnorm_shift"] = plain(measured["shift"])
             result["test_accuracy_before_recalibration"] = plain(before["accuracy"])
         return result
@@ -314,5 +318,5 @@ def _means(loss, losses, correct, images) -> dict[str, np.ndarray]:
         return {"loss": loss / losses, "accuracy": correct / images}
 
 
-def _test_means(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _set_means(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return _means(sums["loss"], sums["count"], sums["correct"], sums["count"])

@@ -23,12 +23,11 @@ Row = dict[str, Any]
 
 # `run` is there where several runs are compared that differ in nothing else that is named here.
 POINT = ("method", "scope", "model", "data", "sparsity", "learning_rate", "weight_decay", "run")
+MEANS = ("realised_sparsity", "parameters", "paper_bytes", "true_bytes")
+MEANS += ("holdout_accuracy", "batchnorm_shift")
 SUMMARY = (
     *POINT,
-    "realised_sparsity",
-    "parameters",
-    "paper_bytes",
-    "true_bytes",
+    *MEANS,
     "accuracy_mean",
     "accuracy_min",
     "accuracy_max",
@@ -42,9 +41,6 @@ SUMMARY = (
     "difference_min",
     "difference_max",
 )
-
-
-MEANS = ("realised_sparsity", "parameters", "paper_bytes", "true_bytes")
 
 
 def write_results(folder: str | Path, payload: Row) -> Path:
@@ -77,7 +73,7 @@ def summarise(results: Sequence[Row], baseline: Sequence[Row] | None = None) -> 
         row = dict.fromkeys(SUMMARY) | dict(zip(POINT, point, strict=True))
         row |= {"n": len(alive), "n_diverged": len(group) - len(alive)}
         row |= _spread([result["test_accuracy"] for result in alive])
-        row |= {key: _mean(group, key) for key in MEANS}
+        row |= {key: _mean(alive or group, key) for key in MEANS}
         dense = _dense_accuracy(row, baseline or [])
         if dense is not None and alive:
             row["dense_accuracy"] = dense
@@ -286,6 +282,8 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "difference_max": ("max", _signed),
     "test_accuracy": ("test accuracy (%)", _percent),
     "train_accuracy": ("train accuracy (%)", _percent),
+    "holdout_accuracy": ("holdout (%)", _percent),
+    "batchnorm_shift": ("BatchNorm shift", _number),
 }
 WORDS = ("id", "method", "scope", "model", "data", "run", "corruption", "set", "card")
 LATEX = str.maketrans(
@@ -350,6 +348,7 @@ STYLE = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
+SPLITS = {"train": "Training", "test": "Test", "holdout": "Holdout"}
 SWEEP = ("sparsity", "learning_rate", "weight_decay")
 DIRECT_LABELS = 4  # as many curves at most are labelled at their ends
 LABEL_GAP = 0.09  # of the height of a panel: the least that keeps two labels apart
@@ -377,7 +376,7 @@ def plot_curves(folder: str | Path, metrics_rows: Sequence[Row]) -> list[Path]:
         for column, split in enumerate(splits):
             _draw_curves(axes[0, column], curves, split, "accuracy", 100)
             _draw_curves(axes[1, column], curves, split, "loss", 1)
-            axes[0, column].set_title({"train": "Training", "test": "Test"}.get(split, split))
+            axes[0, column].set_title(SPLITS.get(split, split))
             axes[1, column].set_xlabel("Epoch")
         axes[0, 0].set_ylabel("Accuracy (%)")
         axes[1, 0].set_ylabel("Loss")

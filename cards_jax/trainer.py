@@ -145,10 +145,15 @@ class Trainer:
         self.compile_seconds = 0.0
         self._c, self._programs = c, {}
         self._train = layout.replicate((data.train_images, data.train_labels))
-        per_device = min(c.evaluate.batch_size, len(data.test_images))
-        padded = clean.padded(data.test_images, data.test_labels, per_device * layout.split)
-        self._test = layout.replicate(padded)
-        self._measure = partial(clean.measure, batch_size=per_device)
+        self._sets = {"test": self._placed(data.test_images, data.test_labels)}
+        if len(data.holdout_images):
+            self._sets["holdout"] = self._placed(data.holdout_images, data.holdout_labels)
+
+    def _placed(self, images: np.ndarray, labels: np.ndarray) -> tuple[Callable, tuple]:
+        """What measures on a set of images, and the set on the devices, filled up to whole batches."""
+        per_device = min(self._c.evaluate.batch_size, len(images))
+        padded = clean.padded(images, labels, per_device * self.layout.split)
+        return partial(clean.measure, batch_size=per_device), self.layout.replicate(padded)
 
     def group(self, points: list[Point]) -> Group:
         """Put the points on the devices, padded by repeating the last one."""
@@ -247,15 +252,18 @@ class Trainer:
         mapped = (True, True, True, False, False, False, False)
         return self._call(f"chunk {rules.view} {rules.remask}", f, mapped, args, donate=(0,))
 
-    def evaluate(self, state: TrainState, group: Group, index: int, at: int) -> Tree:
-        """Sums on the test set for every realization, without waiting."""
+    def evaluate(self, state: TrainState, group: Group, index: int, at: int) -> dict[str, Tree]:
+        """{"test", and "holdout" where there is one: sums for every realization}, without waiting."""
         stage = group.stages[index]
         rules = stage.phase.rules
-        f = partial(train.evaluate, measure=self._measure, recipe=self.recipe, rules=rules)
         step = self.layout.replicate(np.int32(at))
-        args = (state, stage.keep, stage.clock, step, *self._test)
         mapped = (True, True, False, False, False, False)
-        return self._call(f"evaluate {rules.view}", f, mapped, args)
+        found = {}
+        for name, (measure, images_and_labels) in self._sets.items():
+            f = partial(train.evaluate, measure=measure, recipe=self.recipe, rules=rules)
+            args = (state, stage.keep, stage.clock, step, *images_and_labels)
+            found[name] = self._call(f"evaluate {name} {rules.view}", f, mapped, args)
+        return found
 
     def finish(self, state: TrainState, group: Group, index: int) -> Card:
         """The stacked cards that a phase delivers."""
@@ -272,10 +280,14 @@ class Trainer:
         f = partial(train.recalibrate, recipe=self.recipe, batches=batches)
         return self._call(f"recalibrate {batches}", f, (True, False), (cards, self._train[0]))
 
-    def evaluate_cards(self, cards: Card) -> Tree:
-        """Sums on the test set for finished cards."""
-        f = partial(train.evaluate_card, measure=self._measure, recipe=self.recipe)
-        return self._call("evaluate cards", f, (True, False, False), (cards, *self._test))
+    def evaluate_cards(self, cards: Card) -> dict[str, Tree]:
+        """{"test", and "holdout" where there is one: sums for finished cards}."""
+        found = {}
+        for name, (measure, images_and_labels) in self._sets.items():
+            f = partial(train.evaluate_card, measure=measure, recipe=self.recipe)
+            args = (cards, *images_and_labels)
+            found[name] = self._call(f"evaluate cards {name}", f, (True, False, False), args)
+        return found
 
 
 def _scalars(points: list[Point]) -> Scalars:

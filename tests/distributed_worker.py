@@ -24,7 +24,7 @@ trainer = Trainer(c, small.data(), layout)
 group = trainer.group(points)
 state = trainer.enter(trainer.deal(group), group, 0)
 state, _ = trainer.chunk(state, group, 0, 0, 6, True)
-test = realizations.fetch(trainer.evaluate(state, group, 0, 6))
+test = realizations.fetch(trainer.evaluate(state, group, 0, 6)["test"])
 params = realizations.fetch(state.card.params)
 sums = {
     k: float(abs(v).sum())

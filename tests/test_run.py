@@ -88,6 +88,20 @@ def test_a_card_predicts_what_the_trainer_measured(reference):
         assert card.meta["data_fingerprint"] == d.fingerprint
 
 
+def test_holdout_images_are_measured_beside_the_test_set(tmp_path):
+    c = runs.tiny(tmp_path, holdout=20)
+    results = runs.finished(c)
+    path, d = folder.path_of(c), data.prepare(c)
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert {r["split"] for r in rows} == {"train", "test", "holdout"}
+    for point, result in zip(config.points(c), results, strict=True):
+        card = pack.load(folder.card_path(c, point))
+        right = np.argmax(card.predict(d.holdout_images), -1) == d.holdout_labels
+        assert result["holdout_accuracy"] == pytest.approx(float(right.mean()), abs=1e-6)
+    mean = np.mean([result["holdout_accuracy"] for result in results])
+    assert f" {100 * mean:.2f} |" in (path / "tables" / "results.md").read_text()
+
+
 def test_a_finished_run_trains_nothing_again(copy, reference):
     c, path = copy
     before = times(path)

@@ -102,9 +102,9 @@ def test_split_batches_equal_whole_ones(model):
 def test_split_evaluation_counts_every_image_once():
     c = small.tiny(seeds=(0,))
     t, group, state = small.trainer(c)
-    whole = fetch(t.evaluate(state, group, 0, 0))
+    whole = fetch(t.evaluate(state, group, 0, 0)["test"])
     t, group, state = small.trainer(c, devices=4, split=4)
-    split = fetch(t.evaluate(state, group, 0, 0))
+    split = fetch(t.evaluate(state, group, 0, 0)["test"])
     assert whole["count"] == split["count"] == 40 and whole["correct"] == split["correct"]
     np.testing.assert_allclose(split["loss"], whole["loss"], rtol=1e-5)
 
@@ -172,7 +172,7 @@ def test_contract_of_a_method(method):
     for first in range(0, last, 6):
         state, _ = t.chunk(state, group, 0, first, min(first + 6, last), True)
     cards = t.finish(state, group, 0)
-    kept, cards = fetch(t.evaluate_cards(cards))["nonzero"], fetch(cards)
+    kept, cards = fetch(t.evaluate_cards(cards)["test"])["nonzero"], fetch(cards)
     sizes = [int(np.prod(shape)) for shape in t.shapes]
     for a, b in zip(
         jax.tree.leaves(before), jax.tree.leaves(fetch(state.card.frozen)), strict=True
@@ -196,7 +196,7 @@ def test_training_learns():
     t, group, state = small.trainer(c)
     for first in range(0, 180, 6):
         state, _ = t.chunk(state, group, 0, first, first + 6, True)
-    sums = fetch(t.evaluate(state, group, 0, 180))
+    sums = fetch(t.evaluate(state, group, 0, 180)["test"])
     assert (sums["correct"] / sums["count"] > 0.8).all()
 
 

@@ -31,7 +31,7 @@ def walk(c, on_enter=None, on_update=None, devices: int = 1):
             if on_update:
                 on_update(index, at, fetch(state))
         cards = t.finish(state, group, index)
-        nonzero = t.evaluate_cards(cards)["nonzero"]
+        nonzero = t.evaluate_cards(cards)["test"]["nonzero"]
         cards, nonzero = fetch((cards, nonzero))
         for point in group.delivered(index):
             row = group.row(index, point)
