@@ -8,6 +8,8 @@ native     XLA's own convolution; vmap groups it. For backends that group well.
 unrolled   XLA's own convolution; a batching rule unrolls it over realizations.
 canonical  unrolled, and both gradients are written as convolutions in the one layout that XLA's CPU backend runs fast
            inside loops, or with a stride as matrix products.
+winograd   canonical, but wide 3 x 3 convolutions of stride 1 in float32 as winograd.py does them, with fewer
+           multiplications.
 patches    shifted copies times a matrix; vmap makes a batched matrix product.
 """
 
@@ -18,9 +20,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from cards_jax.models import winograd
 from cards_jax.unroll import unroll
 
-FORMULATIONS = ("native", "unrolled", "canonical", "patches")
+FORMULATIONS = ("native", "unrolled", "canonical", "winograd", "patches")
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Of the kernel's gradient on a CPU.
 CUT_FROM, TILE_IMAGES, TILE_ROWS = 16, 8, 4  # rows of a map that is cut, and of its tiles
@@ -29,7 +32,7 @@ TILE_FLOATS = 2**18  # activations of a tile of uncut maps
 
 def default_formulation() -> str:
     """The measured default of this backend."""
-    return {"cpu": "canonical", "tpu": "native"}.get(jax.default_backend(), "unrolled")
+    return {"cpu": "winograd", "tpu": "native"}.get(jax.default_backend(), "unrolled")
 
 
 def convolve(
@@ -61,9 +64,11 @@ def convolve(
     k = kernel_HWIO.shape[0]
     if formulation == "unrolled":
         return _unrolled(k, stride, *x_BHWC.shape[1:3])(x_BHWC, kernel_HWIO)
-    if formulation == "canonical" and stride > 1:
+    if formulation != "patches" and stride > 1:
         return _strided(k, stride, *x_BHWC.shape[1:3])(x_BHWC, kernel_HWIO)
-    if formulation == "canonical" and k > 1:
+    if formulation == "winograd" and k == winograd.KERNEL and x_BHWC.dtype == jnp.float32:
+        return _winograd()(x_BHWC, kernel_HWIO)
+    if formulation != "patches" and k > 1:
         return _canonical(k)(x_BHWC, kernel_HWIO)
     return _product(x_BHWC, kernel_HWIO, stride)
 
@@ -123,10 +128,13 @@ def _with_gradients(forward: Callable, of_input: Callable, of_kernel: Callable) 
 # --- canonical: every convolution as b01f, 01io -> b01f, stride 1 ---
 
 
-def _flipped_convolution(g, kernel):
+def _flipped(kernel):
     # The barrier keeps XLA from folding the transpose into a layout that is slow inside loops.
-    flipped = lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
-    return _native(g, flipped, 1)
+    return lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
+
+
+def _flipped_convolution(g, kernel):
+    return _native(g, _flipped(kernel), 1)
 
 
 def _kernel_gradient(x, g, k):
@@ -168,6 +176,26 @@ def _tile(batch: int, H: int, W: int, channels: int) -> tuple[int, int]:
 def _canonical(k: int) -> Callable:
     of_kernel = partial(_kernel_gradient, k=k)
     return _with_gradients(partial(_native, stride=1), _flipped_convolution, of_kernel)
+
+
+@cache
+def _winograd() -> Callable:
+    """Each piece in the way that is faster for its shapes, which under vmap are those of what it joins."""
+
+    def forward(x, kernel):
+        if winograd.pays(x.shape, kernel.shape):
+            return winograd.convolve(x, kernel)
+        return _native(x, kernel, 1)
+
+    def of_input(g, kernel):
+        return forward(g, _flipped(kernel))
+
+    def of_kernel(x, g):
+        if winograd.pays(x.shape, (winograd.KERNEL, winograd.KERNEL, x.shape[-1], g.shape[-1])):
+            return winograd.kernel_gradient(x, g)
+        return _kernel_gradient(x, g, winograd.KERNEL)
+
+    return _with_gradients(forward, of_input, of_kernel)
 
 
 @cache
