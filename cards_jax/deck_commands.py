@@ -12,6 +12,7 @@ says where they lie now, where the cards' runs needed to be told. `choose` and `
 
 import argparse
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from cards_jax import (
     files,
     gate,
     hand,
+    page,
     report,
     trials,
     tune,
@@ -174,6 +176,18 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.save:
         files.write_atomically(args.save.with_name(f"{args.save.name}.md"), text)
         files.write_atomically(args.save.with_name(f"{args.save.name}.csv"), deck_table.csv(rows))
+        about = {
+            "deck": Path(args.deck).name,
+            "deck_sha256": files.sha256(args.deck),
+            "command": args.command,
+            "images": len(images),
+            "corruptions": names,
+            "severities": args.severities,
+            "sizes": sizes,
+        }
+        report.write_json(args.save.with_name(f"{args.save.name}.json"), about)
+        target = args.save.with_name(f"{args.save.name}.html")
+        page.make([Path(args.deck)], target, args.save)
 
 
 def _said(sets):
@@ -232,8 +246,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     sub.add_argument("--images", type=count, help="the first ones of the test set; all without")
     sub.add_argument("--sizes", type=_numbers(1, 10**6), default=deck_table.SIZES, help="other M")
     sub.add_argument("--no-transductive", action="store_true", help="leave that control out")
-    sub.add_argument("--save", type=Path, help="writes SAVE.md and SAVE.csv")
-    return form.parse_args(arguments)
+    sub.add_argument("--save", type=Path, help="writes SAVE.md, .csv, .json, .html")
+    args = form.parse_args(arguments)
+    args.command = shlex.join(
+        PROGRAM.split() + list(sys.argv[1:] if arguments is None else arguments)
+    )
+    return args
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

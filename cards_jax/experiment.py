@@ -15,6 +15,7 @@ from cards_jax import (
     estimate,
     folder,
     heatmap,
+    page,
     realizations,
     report,
     robustness,
@@ -82,9 +83,10 @@ def check_devices(c: ConfigDict) -> None:
         raise ConfigError(str(error)) from None
 
 
-def complete(c: ConfigDict) -> list[dict[str, Any]]:
+def complete(c: ConfigDict, command: str | None = None) -> list[dict[str, Any]]:
     """Train what is missing of a config and of its baseline, write the report, print the table; returns the results.
 
+    command: what was typed for it, for the reports.
     Raises ConfigError before any compute, Stopped after a signal, and OSError, in one line, where a folder cannot be
     used or nothing can be saved.
     """
@@ -93,17 +95,19 @@ def complete(c: ConfigDict) -> list[dict[str, Any]]:
     signals, dense = Signals(), []
     with signals.watched():
         if c.baseline == "auto" and c.method != "dense":
-            dense = _completed(baseline_config(c), signals, [])
+            dense = _completed(baseline_config(c), signals, [], command)
         elif c.baseline not in (None, "auto"):
             dense = _dense_results(c)
-        return _completed(c, signals, dense, show=True)
+        return _completed(c, signals, dense, command, show=True)
 
 
 def _completed(
-    c: ConfigDict, signals: Signals, dense: list[dict], show: bool = False
+    c: ConfigDict, signals: Signals, dense: list[dict], command: str | None, show: bool = False
 ) -> list[dict]:
     """The results of one run, after its report is written; its folder is held all the while."""
     with run.opened(c, signals) as r:
+        if command and r.first:
+            folder.remember(r.path, command)
         results = r.results()
         shared = r.shared(r.points)
         write_report(c, results, dense, show, shared)
@@ -112,6 +116,8 @@ def _completed(
         if more:
             write_report(c, results, dense, shared=shared, more=more)
         heatmap.of_run(c, cards, _dense_folder(c), r.log)
+        if c.evaluate.heatmap and r.first:
+            page.write_run(r.path)
     return results
 
 
@@ -130,7 +136,7 @@ def write_report(
     shared: Collection[str] = (),
     more: dict[str, Any] | None = None,
 ) -> None:
-    """results.json, tables and plots of finished realizations beside their dense baseline.
+    """results.json, tables, plots and report.html of finished realizations beside their dense baseline.
 
     shared: identities of realizations that several results have in common, whose curves belong to them. more: what
     else results.json holds.
@@ -147,6 +153,7 @@ def write_report(
         "results": results,
         "summary": rows,
         "baseline": dense_rows,
+        **({"shared": sorted(shared)} if shared else {}),
         **(more or {}),
     }
     report.write_results(path, payload)
@@ -156,6 +163,7 @@ def write_report(
         metrics = [r for r in read_metrics(path / "metrics.jsonl") if r["realization"] in wanted]
     report.plot_curves(path, metrics)
     report.plot_sparsity(path / "plots" / "sparsity", rows, dense_rows)
+    page.write_run(path)
     if show:
         shown = [*dense_rows, *rows]
         table = report.markdown_table(shown, report.table_columns(shown))

@@ -197,6 +197,14 @@ def sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remember(folder: Path, command: str) -> None:
+    """Add a command to those that a run was started with, in commands.txt, unless it is there."""
+    path = folder / "commands.txt"
+    known = path.read_text().splitlines() if path.exists() else []
+    if command not in known:
+        files.write_atomically(path, "\n".join([*known, command]) + "\n")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Strict JSON, whole or not at all."""
     files.write_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

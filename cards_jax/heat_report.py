@@ -24,15 +24,21 @@ class Row:
     errors: np.ndarray
 
 
-def rows(heats: Sequence[Heat], dense: bool = False) -> list[Row]:
-    """One row per method, sparsity and whatever else differs, in the order in which they first occur."""
+def grouped(heats: Sequence[Heat], dense: bool = False) -> dict[str, list[Heat]]:
+    """Cards by method, sparsity and whatever else differs but the seed, in the order in which they first occur."""
     results = [heat.meta.get("result", {}) for heat in heats]
     varies = [k for k in POINT if len({r.get(k) for r in results}) > 1]
-    groups: dict[str, list[np.ndarray]] = {}
+    groups: dict[str, list[Heat]] = {}
     for heat, result in zip(heats, results, strict=True):
         label = _label(result, varies) if result else heat.path.stem
-        groups.setdefault("dense" if dense and not varies else label, []).append(heat.errors)
-    return [Row(label, np.stack(errors)) for label, errors in groups.items()]
+        groups.setdefault("dense" if dense and not varies else label, []).append(heat)
+    return groups
+
+
+def rows(heats: Sequence[Heat], dense: bool = False) -> list[Row]:
+    """One row per group of cards."""
+    groups = grouped(heats, dense).items()
+    return [Row(label, np.stack([heat.errors for heat in members])) for label, members in groups]
 
 
 def _label(result: dict[str, Any], varies: Sequence[str]) -> str:

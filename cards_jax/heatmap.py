@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import config, data, files, folder, hand, heat, heat_report, report
+from cards_jax import config, data, files, folder, hand, heat, heat_report, page, report
 from cards_jax.commands import Form, config_of, ended, use_all_cores
 from cards_jax.config import ConfigError
 from cards_jax.data import Data
@@ -95,7 +95,9 @@ def measured(args: argparse.Namespace) -> str:
     found, dense = ([every[p] for p in places] for places in (paths, dense_paths))
     title = heat.title_of(c)
     if args.save:
-        return _save(args.save, args.save, found, dense, s, title, d)
+        text = _save(args.save, args.save, found, dense, s, title, d)
+        page.rewrite(args.save)
+        return text
     rows, base = _rows(found, dense)
     images = min(s.images, len(d.test_images))
     return heat_report.markdown(heat_report.table(rows, base, s), s, title, images)

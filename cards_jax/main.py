@@ -6,6 +6,7 @@ python -m cards_jax.main --config=configs/quickstart.py [--config.FIELD=VALUE ..
 import os
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
@@ -196,7 +197,7 @@ def run(argv: list[str]) -> int:
         print(experiment.dry_run(c))
         return 0
     try:
-        experiment.complete(c)
+        experiment.complete(c, shlex.join(["python", "-m", "cards_jax.main", *argv[1:]]))
     except experiment.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return REQUEUE

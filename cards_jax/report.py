@@ -6,11 +6,12 @@ and percent where people read them.
 """
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def summarise(results: Sequence[Row], baseline: Sequence[Row] | None = None) -> 
     realizations count in `n_diverged` alone. `difference_*` are percentage points above
     `dense_accuracy`, the mean of the dense `baseline` of the same data and model, a constant.
     """
-    groups = _group(results, POINT)
+    groups = grouped(results, POINT)
     rows = []
     for point in sorted(groups, key=_order):
         group = groups[point]
@@ -105,7 +106,7 @@ def _dense_accuracy(row: Row, baseline: Sequence[Row]) -> float | None:
 
     The dense point with the row's learning rate and weight decay, else the only dense point.
     """
-    points = _group(
+    points = grouped(
         [r for r in baseline if _alive(r) and all(r.get(k) == row[k] for k in ("model", "data"))],
         ("learning_rate", "weight_decay"),
     )
@@ -114,7 +115,8 @@ def _dense_accuracy(row: Row, baseline: Sequence[Row]) -> float | None:
     return _mean(group, "test_accuracy")
 
 
-def _group(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple, list[Row]]:
+def grouped(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple, list[Row]]:
+    """{values of the keys: the rows that have them}, in the order in which they first occur."""
     groups = {}
     for row in rows:
         groups.setdefault(tuple(row.get(key) for key in keys), []).append(row)
@@ -138,6 +140,63 @@ def _mean(rows: Sequence[Row], key: str) -> float | None:
         return None
     same = all(value == values[0] for value in values)
     return plain(values[0]) if same else float(np.mean(values))
+
+
+# --- curves
+
+SPLITS = {"train": "Training", "test": "Test", "holdout": "Holdout"}
+SWEEP = ("sparsity", "learning_rate", "weight_decay")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curve:
+    """The metric rows of realizations that differ in nothing but their seed, with the name and look of their line.
+
+    colour: number of the first value in which lines differ; dash: that of the others, an index into DASHES.
+    """
+
+    label: str
+    rows: list[Row]
+    colour: int
+    dash: int
+
+    @property
+    def n(self) -> int:
+        """Realizations."""
+        return len({row["realization"] for row in self.rows})
+
+
+def curves(metrics_rows: Sequence[Row]) -> list[Curve]:
+    """One line per sparsity, learning rate and weight decay; realizations that diverged are left out."""
+    dead = {row["realization"] for row in metrics_rows if not _sound(row)}
+    rows = [row for row in metrics_rows if row["realization"] not in dead]
+    groups = grouped(rows, SWEEP)
+    points = sorted(groups, key=_order)
+    varying = [i for i in range(len(SWEEP)) if len({point[i] for point in points}) > 1]
+    colours = [tuple(point[i] for i in varying[:1]) for point in points]
+    dashes = [tuple(point[i] for i in varying[1:]) for point in points]
+    number = lambda value, values: list(dict.fromkeys(values)).index(value)
+    return [
+        Curve(
+            # Phases that all sparsities share have none of their own.
+            named(rows, groups[point][0], SWEEP) or "all",
+            groups[point],
+            number(colour, colours),
+            number(dash, dashes) % len(DASHES),
+        )
+        for point, colour, dash in zip(points, colours, dashes, strict=True)
+    ]
+
+
+def splits_of(rows: Iterable[Row]) -> list[str]:
+    """The splits that metric rows are about, training first."""
+    return sorted({row["split"] for row in rows}, key=lambda s: (s != "train", s))
+
+
+def spread(rows: Sequence[Row], split: str, key: str) -> dict[float, list[float]]:
+    """{epoch: the values of all realizations}, in order."""
+    groups = grouped([row for row in rows if row["split"] == split and key in row], ("epoch",))
+    return {epoch: [row[key] for row in groups[epoch,]] for (epoch,) in sorted(groups)}
 
 
 # --- tables
@@ -348,8 +407,6 @@ STYLE = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
-SPLITS = {"train": "Training", "test": "Test", "holdout": "Holdout"}
-SWEEP = ("sparsity", "learning_rate", "weight_decay")
 DIRECT_LABELS = 4  # as many curves at most are labelled at their ends
 LABEL_GAP = 0.09  # of the height of a panel: the least that keeps two labels apart
 
@@ -361,21 +418,20 @@ def plot_curves(folder: str | Path, metrics_rows: Sequence[Row]) -> list[Path]:
     the smallest to the largest. Realizations that diverged are left out. Returns the paths, none
     where there is nothing to draw.
     """
-    dead = {row["realization"] for row in metrics_rows if not _sound(row)}
-    rows = [row for row in metrics_rows if row["realization"] not in dead]
-    splits = sorted({row["split"] for row in rows}, key=lambda s: (s != "train", s))
-    if not rows:
+    lines = curves(metrics_rows)
+    if not lines:
         return []
-    groups = _group(rows, SWEEP)
-    points = sorted(groups, key=_order)
-    # Phases that all sparsities share have none of their own.
-    labels = [_label(rows, groups[point][0], SWEEP) or "all" for point in points]
-    curves = list(zip(labels, map(groups.get, points), _curve_styles(points), strict=True))
+    splits = splits_of(row for line in lines for row in line.rows)
+    styles = [
+        {"color": colour, "linestyle": DASHES[line.dash]}
+        for line, colour in zip(lines, _line_colours(lines), strict=True)
+    ]
+    drawn = [(line.label, line.rows, style) for line, style in zip(lines, styles, strict=True)]
     with _figure(3.2 * len(splits) + 1, 4.8) as figure:
         axes = figure.subplots(2, len(splits), sharex=True, sharey="row", squeeze=False)
         for column, split in enumerate(splits):
-            _draw_curves(axes[0, column], curves, split, "accuracy", 100)
-            _draw_curves(axes[1, column], curves, split, "loss", 1)
+            _draw_curves(axes[0, column], drawn, split, "accuracy", 100)
+            _draw_curves(axes[1, column], drawn, split, "loss", 1)
             axes[0, column].set_title(SPLITS.get(split, split))
             axes[1, column].set_xlabel("Epoch")
         axes[0, 0].set_ylabel("Accuracy (%)")
@@ -383,7 +439,7 @@ def plot_curves(folder: str | Path, metrics_rows: Sequence[Row]) -> list[Path]:
         _scale_accuracy(axes[0])
         _scale_loss(axes[1])
         _label_curves(figure, axes[:, -1])
-        _note(figure, [len({row["realization"] for row in groups[point]}) for point in points])
+        _note(figure, [line.n for line in lines])
         return _save(figure, Path(folder) / "plots" / "curves")
 
 
@@ -403,7 +459,7 @@ def plot_sparsity(
         axes = figure.subplots()
         _draw_series(axes, rows)
         for row in dense_rows:
-            _draw_dense(axes, row, _label(dense_rows, row, SWEEP) or "dense")
+            _draw_dense(axes, row, named(dense_rows, row, SWEEP) or "dense")
         axes.set_xlabel("Sparsity (%)")
         axes.set_ylabel("Test accuracy (%)")
         if len(axes.get_legend_handles_labels()[1]) > 1:
@@ -428,7 +484,7 @@ def _sound(row: Row) -> bool:
     return finite and bool(row.get("alive", True))
 
 
-def _label(rows: Sequence[Row], row: Row, keys: Sequence[str]) -> str:
+def named(rows: Sequence[Row], row: Row, keys: Sequence[str]) -> str:
     """Names a row by the keys in which the rows differ."""
     parts = []
     for key in keys:
@@ -462,28 +518,19 @@ def _colours(count: int) -> list[Any]:
     return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, count)))
 
 
-def _curve_styles(points: Sequence[tuple]) -> list[dict[str, Any]]:
-    """Colour says the first value in which the points differ, dashes say the others."""
-    varying = [i for i in range(len(SWEEP)) if len({point[i] for point in points}) > 1]
-    first = [tuple(point[i] for i in varying[:1]) for point in points]
-    others = [tuple(point[i] for i in varying[1:]) for point in points]
-    colours = dict(zip(dict.fromkeys(first), _colours(len(set(first))), strict=True))
-    dashes = {other: DASHES[i % len(DASHES)] for i, other in enumerate(dict.fromkeys(others))}
-    return [
-        {"color": colours[one], "linestyle": dashes[other]}
-        for one, other in zip(first, others, strict=True)
-    ]
+def _line_colours(lines: Sequence[Curve]) -> list[Any]:
+    colours = _colours(1 + max(line.colour for line in lines))
+    return [colours[line.colour] for line in lines]
 
 
 def _draw_curves(
     axes: Any, curves: Sequence[tuple[str, list[Row], dict]], split: str, key: str, scale: float
 ) -> None:
     for label, rows, style in curves:
-        groups = _group([row for row in rows if row["split"] == split and key in row], ("epoch",))
-        epochs = sorted(epoch for (epoch,) in groups)
-        if not epochs:
+        found = spread(rows, split, key)
+        if not found:
             continue
-        values = [[scale * row[key] for row in groups[epoch,]] for epoch in epochs]
+        epochs, values = list(found), [[scale * v for v in each] for each in found.values()]
         low, high = [min(v) for v in values], [max(v) for v in values]
         marker = "o" if len(epochs) == 1 else None
         axes.plot(epochs, [np.mean(v) for v in values], label=label, marker=marker, **style)
@@ -556,7 +603,7 @@ def _apart(places: Sequence[float], gap: float) -> list[float]:
 def _draw_series(axes: Any, rows: Sequence[Row]) -> None:
     """Mean accuracy with bars from min to max against sparsity, one series per kind of card."""
     keys = [key for key in POINT if key != "sparsity"]
-    series = _group(rows, keys)
+    series = grouped(rows, keys)
     places = {row["sparsity"]: -math.log10(1 - row["sparsity"]) for row in rows}
     left, right = min(places.values()), max(places.values())
     span = right - left or 1.0
@@ -565,7 +612,7 @@ def _draw_series(axes: Any, rows: Sequence[Row]) -> None:
         shift = (i - (len(series) - 1) / 2) * 0.012 * span  # so that bars do not hide each other
         x = [places[row["sparsity"]] + shift for row in group]
         style = {"color": colour, "marker": MARKERS[i % len(MARKERS)]}
-        _draw_bars(axes, x, group, label=_label(rows, group[0], keys), **style)
+        _draw_bars(axes, x, group, label=named(rows, group[0], keys), **style)
         _name_counts(axes, x, group, max(row["n"] for row in rows), colour)
     axes.set_xlim(left - 0.08 * span, right + 0.08 * span)
     _tick_sparsities(axes, dict(sorted(places.items())), 0.06 * span)

@@ -19,6 +19,7 @@ from cards_jax import (
     folder,
     hand,
     pack,
+    page,
     report,
     robust_plot,
     robust_summary,
@@ -167,13 +168,17 @@ def evaluated(args: argparse.Namespace) -> Summary:
 
 
 def save(path: Path, s: Summary) -> None:
-    """PATH.md, .tex, .csv, PATH_each.csv, PATH_cells.csv, PATH.json (everything), PATH.png and .svg."""
+    """PATH.md, .tex, .csv, PATH_each.csv, PATH_cells.csv, PATH.json (everything), PATH.png and .svg.
+
+    Where they are the tables of a run, its report.html is written anew.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, text in robust_tables.texts(s).items():
         own = path.name + name.removeprefix("corruptions")
         files.write_atomically(path.with_name(own), text)
     report.write_json(path.with_name(f"{path.name}.json"), robust_tables.payload(s))
     robust_plot.draw(path, s)
+    page.rewrite(path)
 
 
 def form() -> argparse.ArgumentParser:

@@ -101,14 +101,14 @@ class Table:
 
     def text(self) -> str:
         """Aligned columns for a console, then the summary."""
-        cells = [list(COLUMNS), *(_shown(row) for row in self.rows)]
+        cells = [list(COLUMNS), *(shown(row) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [_padded(line, widths, "  ").rstrip() for line in cells]
         return "\n".join([self.name, *lines, self.summary()]) + "\n"
 
     def markdown(self) -> str:
         """A markdown table that also reads well on a console, then the summary."""
-        cells = [list(COLUMNS), *(_shown(row) for row in self.rows)]
+        cells = [list(COLUMNS), *(shown(row) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         rule = [":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]
         lines = [f"| {_padded(line, widths, ' | ')} |" for line in (cells[0], rule, *cells[1:])]
@@ -160,12 +160,13 @@ def _rest(contents: layout.Contents) -> list[Row]:
     return [Row("BatchNorm", values=batchnorm), Row("biases", values=biases)]
 
 
-def _shown(row: Row) -> list[str]:
-    shown = [row.name]
+def shown(row: Row) -> list[str]:
+    """The cells of COLUMNS as text."""
+    out = [row.name]
     for column, value in zip(COLUMNS[1:], row.cells()[1:], strict=True):
         form = ".4f" if column == "density" else ",.0f"
-        shown.append("" if value is None else format(value, form))
-    return shown
+        out.append("" if value is None else format(value, form))
+    return out
 
 
 def _padded(cells: Sequence[str], widths: Sequence[int], between: str) -> str:

@@ -55,6 +55,7 @@ def test_a_finished_folder_holds_what_it_should(reference):
     path = path_in(reference)
     names = {p.name for p in path.iterdir() if not p.name.startswith(".")}
     files = {"config.json", "versions.json", "state.json", "results.json", "log.txt", *METRIC_FILES}
+    files |= {"report.html", "commands.txt"}
     assert names == files | {"cards", "checkpoints", "plots", "tables"}
     rows = runs.rows(path)
     assert len(rows) == 2 * 2 * 3  # realizations, splits, epochs
