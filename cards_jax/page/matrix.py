@@ -114,16 +114,17 @@ def joined(parts: Sequence[Part]) -> Table | None:
 
     A dense baseline that several runs were compared with is there once.
     """
-    columns: dict[tuple[str, ...], str] = {}
+    columns: dict[tuple[str, tuple[str, ...]], str] = {}
     each = {part.name: _by_corruption(part) for part in parts}
     names = list(dict.fromkeys(row[0] for table in each.values() if table for row in table.body))
     for part, table in each.items():
         for label in cards_of(table) if table else ():
             known = dict(zip(table.column(table.head[0]), table.column(label), strict=True))
-            columns.setdefault(tuple(known.get(name, "") for name in names), f"{part}: {label}")
+            values = tuple(known.get(name, "") for name in names)
+            columns.setdefault((label, values), f"{part}: {label}")
     if not columns:
         return None
-    body = [[name, *(values[i] for values in columns)] for i, name in enumerate(names)]
+    body = [[name, *(values[i] for _, values in columns)] for i, name in enumerate(names)]
     text = "Mean accuracy in percent over severities and seeds."
     return tables.of_rows(text, ["corruption", *columns.values()], body)
 

@@ -152,7 +152,7 @@ def _sizes(folder: Path, results: list[Row], notes: list[str]) -> list[tuple[Row
         if file is None:
             continue
         try:
-            found.append((result, size.table(file, file.stem)))
+            found.append((result, size.table(file, file.name)))
         except (OSError, ValueError) as error:
             notes.append(" ".join(str(error).split()))
     return found
