@@ -108,6 +108,11 @@ class Browser:
             raise RuntimeError(json.dumps(found["exceptionDetails"])[:2000])
         return found["result"].get("value")
 
+    def settle(self) -> None:
+        """Wait until what has changed is laid out and observed."""
+        frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))"
+        self.call("Runtime.evaluate", expression=frames, awaitPromise=True)
+
     def point(self, selector: str, x: float, y: float) -> None:
         """Move the pointer to a place in an element, in fractions of its width and height."""
         find_ = f"document.querySelector({json.dumps(selector)})"

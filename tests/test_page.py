@@ -1,12 +1,14 @@
 """Pages of runs, experiments and decks: complete, closed to injection, without anything from outside."""
 
 import base64
+import configparser
 import csv
 import hashlib
 import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import decks
 import numpy as np
@@ -17,7 +19,7 @@ from cards_jax import deck_file, deck_table, files, page, report
 from cards_jax.config import ConfigError
 from cards_jax.deck import Deck
 from cards_jax.page import __main__ as command
-from cards_jax.page import chart, heat, html, matrix, outcome, tables
+from cards_jax.page import chart, curves, heat, html, matrix, outcome, tables
 from cards_jax.trials import Trial
 
 VOID = {"meta", "link", "img", "br", "input"}
@@ -323,6 +325,16 @@ def test_a_diverged_realization_is_counted(tmp_path):
     assert "4, 1 diverged" in page.write_run(path).read_text()
 
 
+def test_the_dense_baseline_beside_it_is_linked(tmp_path):
+    path = pages.leave(tmp_path / "tiny-0", robust=False)
+    rows = json.loads((path / "results.json").read_text())["baseline"]
+    for name, summary in (("tiny_dense-1", []), ("tiny_dense-2", rows), ("other_dense-3", rows)):
+        (tmp_path / name).mkdir()
+        report.write_results(tmp_path / name, {"results": [], "summary": summary})
+    links = [e[1]["href"] for e in Page(page.write_run(path).read_text()).find("a")]
+    assert [link for link in links if "dense" in link] == ["../tiny_dense-2/results.json"]
+
+
 # --- injection
 
 
@@ -451,11 +463,31 @@ def test_ticks_are_round_and_inside(low, high):
     assert high == low or len(found) >= 2
 
 
+def test_long_trainings_are_thinned_and_keep_their_end():
+    row = dict(
+        realization="a", seed=0, sparsity=0.5, learning_rate=0.1, weight_decay=0.0, split="test"
+    )
+    rows = [{**row, "epoch": float(e), "accuracy": 0.5, "alive": True} for e in range(1, 1001)]
+    (line,) = curves.lines_of(report.curves(rows), "test", "accuracy", 100)
+    assert line.x[0] == 1 and line.x[-1] == 1000 and len(line.x) == curves.MOST
+    gaps = np.diff(line.x)
+    assert gaps.max() - gaps.min() <= 1
+
+
 def test_charts_of_one_point_and_of_equal_values():
     line = chart.Line("one", (1.0,), (5.0,), (5.0,), (5.0,))
     made = chart.Chart("c", "Title", "epoch", (line,), "{:g}".format, "epoch {:g}".format)
     svg = made.svg()
     assert "nan" not in svg and "<circle" in svg and "at the right end: one 5" in svg
+
+
+def test_the_package_carries_what_is_no_code():
+    setup = configparser.ConfigParser()
+    root = Path(page.__file__).parents[2]
+    setup.read(root / "setup.cfg")
+    listed = setup["options.package_data"]["cards_jax.page"].replace(",", " ").split()
+    there = {p.name for p in Path(page.__file__).parent.iterdir() if p.suffix in (".css", ".js")}
+    assert set(listed) == there and "cards_jax.page" in setup["options"]["packages"].split()
 
 
 # --- the command

@@ -105,7 +105,10 @@ def test_the_page_does_not_scroll_sideways(opened, nasty, width):
     wide = opened.value(
         "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
     )
-    assert wide or width > 400  # what is too wide scrolls by itself
+    assert wide or width > 400  # what is too wide scrolls by itself, also by keys
+    opened.settle()
+    focus = "[...document.querySelectorAll('.scroll')].filter(e => e.tabIndex === 0).length"
+    assert opened.value(focus) == wide
 
 
 def test_charts_answer_pointer_and_keys(opened, nasty):
@@ -210,6 +213,7 @@ def test_one_panel_at_a_time(opened, several):
 def test_tab_reaches_every_control_in_order(opened, nasty):
     opened.open(nasty)
     opened.value(OPEN)
+    opened.settle()
     opened.value(
         f"window.all = [...document.querySelectorAll({json.dumps(REACHABLE)})].filter(e => e.checkVisibility())"
     )
@@ -218,7 +222,7 @@ def test_tab_reaches_every_control_in_order(opened, nasty):
     for _ in range(count):
         opened.press("Tab", 9)
         order.append(opened.value("all.indexOf(document.activeElement)"))
-    assert count > 40 and order == list(range(count))
+    assert count > 30 and order == list(range(count))
 
 
 def test_without_scripts_everything_is_shown_at_once(opened, several):

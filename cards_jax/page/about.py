@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def fields(c: ConfigDict, identity: str) -> Html:
 
 def commands(given: Sequence[str], folder: str) -> Html:
     """The commands that trained a run, and the one that needs nothing but its folder."""
-    again = f"python -m cards_jax.main --resume={folder}"
+    again = f"python -m cards_jax.main --resume={shlex.quote(folder)}"
     return join(
         [
             tag("p", "Started with" if len(given) == 1 else "Started with, in this order:"),

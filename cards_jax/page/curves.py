@@ -13,7 +13,7 @@ from cards_jax.page.html import Html, Section, details, join, section, tag
 from cards_jax.page.switch import switched, under
 
 Row = dict[str, Any]
-MOST = 240  # x of a line that are drawn, and told
+MOST, ALL = 240, 2400  # x of one line, and of all lines of a chart, that are drawn and told
 GREY = (6, 7, 1)  # of a dense line: colour of so many, dash
 LISTED = 20  # epochs of the table
 
@@ -22,10 +22,10 @@ def lines_of(
     curves: Sequence[report.Curve], split: str, key: str, factor: float
 ) -> tuple[Line, ...]:
     """One line for each curve that has such values."""
-    out = []
+    out, most = [], max(LISTED, min(MOST, ALL // len(curves)))
     for curve in curves:
         found = report.spread(curve.rows, split, key)
-        xs = _thinned(list(found), MOST)
+        xs = _thinned(list(found), most)
         if not xs:
             continue
         values = [[factor * v for v in found[x]] for x in xs]
@@ -91,12 +91,16 @@ def _of_run(metrics: Sequence[Row], number: int) -> Html | None:
         return None
     lines = max((chart.lines for chart in drawn), key=len)
     many = max(curve.n for curve in curves)
-    note = "The steepest part of the climb lies below the axis of accuracy."
-    if many > 1:
-        note = f"Lines are means over seeds, bands reach from the smallest to the largest. {note}"
+    hidden = any(
+        v < chart.y[0] for chart in drawn if chart.y for line in chart.lines for v in line.mean
+    )
+    notes = ["Lines are means over seeds, bands reach from the smallest to the largest."] * (
+        many > 1
+    )
+    notes += ["The steepest part of the climb lies below the axis of accuracy."] * hidden
     table = tables.render(_numbers(drawn), "Accuracy by epoch", f"{prefix}-epochs")
     return join(
-        tag("p", note),
+        tables.prose(" ".join(notes)),
         legend(lines) if len(lines) > 1 else None,
         tag("div", [figure(chart) for chart in drawn], class_="charts"),
         details("Accuracy as a table", table),

@@ -64,13 +64,14 @@ def packed(maps: Sequence[np.ndarray], images: int) -> dict[str, Any]:
 
 def spectra(parts: Sequence[tuple[str, Heats, Sequence[tables.Table]]]) -> Section | None:
     """The section on heatmaps of (name, heatmaps, tables) of runs; None where there are none."""
-    shown = {part[0]: _of_run(*part[1:], number) for number, part in enumerate(parts)}
+    share = BUDGET // max(1, len(parts))
+    shown = {part[0]: _of_run(*part[1:], i, share) for i, part in enumerate(parts)}
     many = len(shown) > 1
     content = switched("heatmaps-view", "Run", under(shown)) if many else list(shown.values())
     return section("heatmaps", "Fourier heatmaps", content) if shown else None
 
 
-def _of_run(heats: Heats, found: Sequence[tables.Table], number: int) -> Html:
+def _of_run(heats: Heats, found: Sequence[tables.Table], number: int, budget: int) -> Html:
     about, groups = heats.settings, heats.groups
     eps, images = about["eps"], int(about["images"])
     mean = lambda members: np.mean([h.errors for h in members], 0)
@@ -87,7 +88,7 @@ def _of_run(heats: Heats, found: Sequence[tables.Table], number: int) -> Html:
         tag("p", text),
         tag(
             "div",
-            _explorer(identity, heats, groups, most, (H, W), eps, images),
+            _explorer(identity, heats, groups, most, (H, W), eps, images, budget),
             _small(groups, maps, eps, most),
             class_="heats",
         ),
@@ -120,9 +121,12 @@ def _small(groups, maps: Sequence[np.ndarray], eps: Sequence[float], most: float
     return tag("div", tag("p", text, class_="note"), figures, class_="maps")
 
 
-def _explorer(identity: str, heats: Heats, groups, most: float, side, eps, images: int) -> Html:
+def _explorer(
+    identity: str, heats: Heats, groups, most: float, side, eps, images: int, budget: int
+) -> Html:
+    """The map with controls and readout; single cards where their maps take no more bytes than `budget`."""
     H, W = side
-    single = 2 * np.prod([len(heats.cards), len(eps), H, W]) <= BUDGET
+    single = 2 * np.prod([len(heats.cards), len(eps), H, W]) <= budget
     cards, members = [], []
     for _, _, group in groups:
         members.append(list(range(len(cards), len(cards) + len(group))) if single else [len(cards)])

@@ -160,10 +160,10 @@ def _sizes(folder: Path, results: list[Row], notes: list[str]) -> list[tuple[Row
 
 def _baseline(path: Path, results: Row) -> Path | None:
     """The folder beside a run whose summary is that of the run's baseline."""
-    wanted = results.get("baseline")
-    for other in (
-        sorted(path.parent.glob(f"{results.get('name')}_dense-*/results.json")) if wanted else ()
-    ):
+    wanted, first = results.get("baseline"), f"{results.get('name')}_dense-"
+    for other in sorted(path.parent.glob("*_dense-*/results.json")) if wanted else ():
+        if not other.parent.name.startswith(first):
+            continue
         try:
             if json.loads(other.read_text()).get("summary") == wanted:
                 return other.parent

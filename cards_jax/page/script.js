@@ -5,6 +5,13 @@
   const held = (id) => JSON.parse(document.getElementById(id).textContent);
   const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
+  // --- what scrolls sideways takes the focus, for its keys; what does not is no stop on the way
+
+  const scrolls = new ResizeObserver((entries) => {
+    for (const { target } of entries) target.tabIndex = target.scrollWidth > target.clientWidth ? 0 : -1;
+  });
+  document.querySelectorAll(".scroll, pre").forEach((box) => scrolls.observe(box));
+
   // --- one of several panels
 
   for (const box of document.querySelectorAll(".switch")) {
