@@ -34,6 +34,7 @@ def test_a_run_leaves_its_heatmaps_behind_and_measures_them_once(finished, monke
     found = evaluate.sweep(one, d.test_images, d.test_labels, s)
     np.testing.assert_allclose(errors, found, atol=0.051)  # one image may be at a boundary
     assert (path / "plots" / "heatmap.png").stat().st_size > 1000
+    assert 'id="h0-data"' in (path / "report.html").read_text()
     monkeypatch.setattr(evaluate, "sweep", None)
     experiment.complete(c)
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -476,6 +477,11 @@ def test_a_dense_folder_as_baseline(cards):
     assert cards(*TINY, *dense)[0] == 0
     (folder,) = Path("runs").glob("dense-*")
     assert cards(f"--resume={folder}")[0] == 0
+    typed = [shlex.split(line) for line in (folder / "commands.txt").read_text().splitlines()]
+    assert typed == [
+        ["python", "-m", "cards_jax.main", *given]
+        for given in ((*TINY, *dense), (f"--resume={folder}",))
+    ]
     tiny = (*TINY, "--config.sparsity=0.5", f"--config.baseline={folder}")
     code, _, err = cards(*tiny)
     assert code == 0, err

@@ -9,7 +9,7 @@ import pytest
 import runs
 from test_log import tensorboard_events
 
-from cards_jax import checkpoint, config, data, folder, pack, run
+from cards_jax import checkpoint, config, data, experiment, folder, pack, run
 from cards_jax.config import ConfigError
 from cards_jax.log import METRIC_FILES
 from cards_jax.signals import Signals
@@ -55,7 +55,7 @@ def test_a_finished_folder_holds_what_it_should(reference):
     path = path_in(reference)
     names = {p.name for p in path.iterdir() if not p.name.startswith(".")}
     files = {"config.json", "versions.json", "state.json", "results.json", "log.txt", *METRIC_FILES}
-    files |= {"report.html", "commands.txt"}
+    files |= {"report.html"}
     assert names == files | {"cards", "checkpoints", "plots", "tables"}
     rows = runs.rows(path)
     assert len(rows) == 2 * 2 * 3  # realizations, splits, epochs
@@ -110,6 +110,14 @@ def test_a_finished_run_trains_nothing_again(copy, reference):
     assert times(path) == before
     runs.assert_same(path, path_in(reference))
     assert "2 of 2 realizations are there already" in runs.log_lines(path)
+
+
+def test_what_was_typed_stands_in_the_folder_once(copy):
+    c, path = copy
+    for command in ("first <a>", "second", "first <a>"):
+        experiment.complete(c, command)
+    assert (path / "commands.txt").read_text() == "first <a>\nsecond\n"
+    assert "<code>first &lt;a&gt;</code>" in (path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("chunks", [1, 3])
