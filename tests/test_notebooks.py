@@ -1,4 +1,4 @@
-"""The notebooks: each is its paired .py file, whose cells run as a plain program; and its first cell leaves JAX alone."""
+"""The notebooks: each is its paired .py file, whose cells run as a plain program; the first leaves JAX alone."""
 
 import importlib.metadata
 import runpy
