@@ -82,7 +82,8 @@ def _sparsity(r: dict[str, Any]) -> str:
 def _accuracy(r: dict[str, Any]) -> str:
     if r.get("diverged_at") is not None:
         return f"diverged at step {r['diverged_at']:,}"
-    kinds = {"test_accuracy": "test images", "train_accuracy": "training images"}
+    kinds = {"test_accuracy": "test images", "holdout_accuracy": "holdout images"}
+    kinds |= {"train_accuracy": "training images"}
     shown = [f"{_percent(r[k])} of {v}" for k, v in kinds.items() if r.get(k) is not None]
     return ", ".join(shown)
 

@@ -25,6 +25,7 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = "cards_jax"
+html_show_copyright = False
 exclude_patterns = ["examples", "README.md"]
 default_role = "code"
 

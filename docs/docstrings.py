@@ -8,19 +8,29 @@ import re
 from collections.abc import Iterator, Sequence
 
 # `name, name: text`, or `f(x) -> y: text`; a sentence with a colon in it is none.
-ENTRY = re.compile(
-    r"(?P<head>[\w.*]+(?:\([^()]*\))?(?:, [\w.*]+(?:\([^()]*\))?)*(?: -> [^:]+)?): (?P<body>\S.*)"
-)
+NAME = r"[\w.*]+(?:\([^()]*\))?"
+ENTRY = re.compile(rf"(?P<head>{NAME}(?:, {NAME})*(?: -> [^:]+)?): (?P<body>\S.*)")
+RESULT = re.compile(r"(?P<head>\w+\([^()]*\)) -> (?P<body>\S.*)")
 COLUMNS = re.compile(r"(?P<head>\S(?:.*?\S)?) {2,}(?P<body>\S.*)")
 SPECIAL = re.compile(r"([\\*_|])")
 
 
 def rst(lines: Sequence[str]) -> list[str]:
-    """A docstring's lines, without their common indent, as reStructuredText."""
+    """A docstring's lines, without their common indent, as reStructuredText; its first line is always a sentence."""
     out: list[str] = []
-    for block in _blocks(lines):
-        out += [*_block(block), ""]
+    for i, block in enumerate(_blocks(lines)):
+        if i == 0 and not _indent(block[0]) and block[0] != "Args:":
+            out += [_text(block[0]), *(["", *_block(block[1:])] if _starts(block[1:]) else [])]
+            out += [] if _starts(block[1:]) else [_text(line.strip()) for line in block[1:]]
+        else:
+            out += _block(block)
+        out.append("")
     return out
+
+
+def _starts(block: Sequence[str]) -> bool:
+    """Whether what follows a first line is a list of its own, and not the rest of a sentence."""
+    return bool(block) and bool(_indent(block[0]) or _head(block[0]))
 
 
 def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
@@ -54,11 +64,9 @@ def _block(block: list[str]) -> list[str]:
 
 
 def _head(line: str) -> re.Match | None:
-    return (
-        ENTRY.fullmatch(line.strip())
-        or (not _sentence(line) and COLUMNS.fullmatch(line.strip()))
-        or None
-    )
+    line = line.strip()
+    found = ENTRY.fullmatch(line) or RESULT.fullmatch(line)
+    return found or (None if _sentence(line) else COLUMNS.fullmatch(line))
 
 
 def _sentence(line: str) -> bool:

@@ -219,18 +219,28 @@ def test_every_module_says_what_it_is():
 CASES = {
     "sentence": ("Takes `x`, and *all* of a_b|c.", ["Takes ``x``, and *all* of a\\_b\\|c."]),
     "entries": (
-        "images: of N,\n  more.\nlabels, names: ints.",
-        ["- ``images``: of N,", "  more.", "- ``labels, names``: ints."],
+        "images: a head.\n\nimages: of N,\n  more.\nlabels, names: ints.\nf(x) -> a map.",
+        [
+            *("images: a head.", "", "- ``images``: of N,", "  more."),
+            *("- ``labels, names``: ints.", "- ``f(x)``: a map."),
+        ],
     ),
     "arguments": (
         "Args:\n  key: a key.\n  f(x) -> y: a map.",
         [".. rubric:: Arguments", "", "- ``key``: a key.", "- ``f(x) -> y``: a map."],
     ),
     "table": (
-        "quotients   for every gap\nheads       the bits",
-        ["- ``quotients``: for every gap", "- ``heads``: the bits"],
+        "Three streams:\n\nquotients   for every gap\nheads       the bits",
+        ["Three streams:", "", "- ``quotients``: for every gap", "- ``heads``: the bits"],
     ),
-    "code": ("    python -m x *y*", [".. code-block:: text", "", "    python -m x *y*"]),
+    "list": (
+        "A method is a file with\n  a(b) -> c, and\n  d, which.",
+        ["A method is a file with", "", "- ``a(b)``: c, and", "  d, which."],
+    ),
+    "code": (
+        "A.\n\n    python -m x *y*",
+        ["A.", "", ".. code-block:: text", "", "    python -m x *y*"],
+    ),
     "prose with a colon": ("It is so: here\nand there.", ["It is so: here", "and there."]),
 }
 
