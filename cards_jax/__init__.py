@@ -7,7 +7,9 @@ many.
     card = cards_jax.load("runs/quickstart-.../cards/seed0_....card")
     probabilities = card.predict(images)  # uint8 or floats in [0, 1], (N, H, W, C)
 
-A *deck* is several cards that predict together; it loads and predicts in the same way.
+A *deck* is several cards that predict together; it loads and predicts in the same way. What the commands do can be
+called as well: `train_cards`, `measure_corruptions`, `measure_heatmaps`, `build_deck`; `benchmark` measures anything
+that predicts, `describe` says what a card is.
 
 Axis letters in names: R realizations, N images, B batch, H W C height, width, channels, K classes,
 L prunable layers, U mask updates, V augmented views.
@@ -17,13 +19,25 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Deck", "benchmark", "export_state_dict", "import_state_dict", "load", "logits"]
-# Modules of these names; the others' is interop.
-HOME = {"Deck": "deck", "benchmark": "leaderboard", "load": "deck_file", "logits": "pack"}
+# {name: the module that defines it}
+HOME = {
+    "Deck": "deck",
+    "benchmark": "leaderboard",
+    "build_deck": "api",
+    "describe": "show",
+    "export_state_dict": "interop",
+    "import_state_dict": "interop",
+    "load": "deck_file",
+    "logits": "pack",
+    "measure_corruptions": "api",
+    "measure_heatmaps": "api",
+    "train_cards": "api",
+}
+__all__ = list(HOME)
 
 
 def __getattr__(name: str) -> Any:
     """What `__all__` names, imported when first asked for: `import cards_jax` stays light."""
-    if name in __all__:
-        return getattr(importlib.import_module(f"cards_jax.{HOME.get(name, 'interop')}"), name)
+    if name in HOME:
+        return getattr(importlib.import_module(f"cards_jax.{HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

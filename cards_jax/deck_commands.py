@@ -102,13 +102,18 @@ def gate_of(d: Deck, args: argparse.Namespace, images: Data) -> Gate | None:
     return gate.build(settings_of(args.gate), d.groups, images.train_images)
 
 
+def assembled(args: argparse.Namespace) -> Deck:
+    """All cards of the command with its gate."""
+    d = members_of(args)
+    if args.gate == "none":
+        return d
+    settings_of(args.gate)  # a mistake ends before the data are read
+    return Deck(d.members, gate_of(d, args, data_of(d.members, args)))
+
+
 def build(args: argparse.Namespace) -> None:
     """All cards as one deck."""
-    d = members_of(args)
-    if args.gate != "none":
-        settings_of(args.gate)  # a mistake ends before the data are read
-        d = Deck(d.members, gate_of(d, args, data_of(d.members, args)))
-    _save(d, args.save)
+    _save(assembled(args), args.save)
 
 
 def _save(d: Deck, path: Path) -> None:

@@ -27,7 +27,7 @@ from cards_jax.log import RunLog, read_metrics
 from cards_jax.signals import Signals, Stopped
 from cards_jax.trainer import distinct, phases_of, recipe_of, spec_of
 
-__all__ = ["Stopped", "baseline_config", "complete", "dry_run"]
+__all__ = ["Stopped", "baseline_config", "baseline_folder", "complete", "dry_run"]
 
 
 def baseline_config(c: ConfigDict) -> ConfigDict:
@@ -112,16 +112,16 @@ def _completed(
         shared = r.shared(r.points)
         write_report(c, results, dense, show, shared)
         cards = [folder.card_path(c, point) for point in r.points]
-        more = robustness.of_run(c, cards, _dense_folder(c), r.log)
+        more = robustness.of_run(c, cards, baseline_folder(c), r.log)
         if more:
             write_report(c, results, dense, shared=shared, more=more)
-        heatmap.of_run(c, cards, _dense_folder(c), r.log)
+        heatmap.of_run(c, cards, baseline_folder(c), r.log)
         if c.evaluate.heatmap and r.first:
             page.write_run(r.path)
     return results
 
 
-def _dense_folder(c: ConfigDict) -> Path | None:
+def baseline_folder(c: ConfigDict) -> Path | None:
     """The folder of the dense run beside a run, None where there is none."""
     if c.baseline is None or c.method == "dense" and c.baseline == "auto":
         return None

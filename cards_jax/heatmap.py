@@ -5,10 +5,12 @@ python -m cards_jax.heatmap CARD_OR_RUN ... [--baseline=DENSE_RUN] [--eps=3,4,6]
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +22,63 @@ from cards_jax.config import ConfigError
 from cards_jax.data import Data
 from cards_jax.evaluate.fourier import Settings
 from cards_jax.heat import Heat
+from cards_jax.heat_report import Row
 from cards_jax.log import RunLog
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Findings:
+    """Heatmaps of cards and of their dense baseline, and what they were measured with and on.
+
+    title: the name of the data for people.
+    """
+
+    found: Sequence[Heat]
+    dense: Sequence[Heat]
+    settings: Settings
+    title: str
+    data: Data
+
+    @functools.cached_property
+    def rows(self) -> tuple[list[Row], Row | None]:
+        """Cards averaged over seeds, and the dense ones; ConfigError where these are of more than one kind."""
+        base = heat_report.rows(self.dense, dense=True)
+        if len(base) > 1:
+            raise ConfigError(
+                "baseline: holds more than one kind of card; allowed is one dense point"
+            )
+        return heat_report.rows(self.found), base[0] if base else None
+
+    @property
+    def images(self) -> int:
+        """How many were measured on."""
+        return min(self.settings.images, len(self.data.test_images))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Mean errors over rings of frequencies: one for each row, norm and ring."""
+        return heat_report.table(*self.rows, self.settings)
+
+    def text(self) -> str:
+        """The table with a caption."""
+        return heat_report.markdown(self.records(), self.settings, self.title, self.images)
+
+    def save(self, stem: Path, plots: Path) -> None:
+        """STEM.npz, .md, .csv, and the pictures PLOTS.{png,svg} and PLOTS_difference.{png,svg}."""
+        text, cards = self.text(), [*self.found, *self.dense]
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        about = {**dataclasses.asdict(self.settings), "images": self.images, "data": self.title}
+        about |= {"fingerprint": self.data.fingerprint, "dense": len(self.dense)}
+        heat.save_arrays(
+            stem.with_name(f"{stem.name}.npz"),
+            errors=np.stack([h.errors for h in cards]),
+            cards=np.array([h.path.name for h in cards]),
+            results=np.array([json.dumps(h.meta.get("result", {})) for h in cards]),
+            settings=np.array(json.dumps(about)),
+        )
+        files.write_atomically(stem.with_name(f"{stem.name}.md"), text)
+        table = report.csv_table(self.records(), heat_report.COLUMNS)
+        files.write_atomically(stem.with_name(f"{stem.name}.csv"), table)
+        heat_report.draw(plots, *self.rows, self.settings, self.title, self.images)
 
 
 def of_run(c: ConfigDict, cards: Sequence[Path], baseline: Path | None, log: RunLog) -> None:
@@ -33,53 +91,15 @@ def of_run(c: ConfigDict, cards: Sequence[Path], baseline: Path | None, log: Run
     found, dense = measure(cards), measure(hand.find([baseline])) if baseline else []
     if first:
         path = folder.path_of(c)
-        drawn = {"tables": path / "tables" / "heatmap", "plots": path / "plots" / "heatmap"}
-        _save(drawn["tables"], drawn["plots"], found, dense, s, heat.title_of(c), d)
-
-
-def _save(
-    stem: Path,
-    plots: Path,
-    found: Sequence[Heat],
-    dense: Sequence[Heat],
-    s: Settings,
-    title: str,
-    d: Data,
-) -> str:
-    """STEM.npz, .md, .csv and the pictures; gives the table."""
-    rows, base, images = *_rows(found, dense), min(s.images, len(d.test_images))
-    records = heat_report.table(rows, base, s)
-    text = heat_report.markdown(records, s, title, images)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    cards = [*found, *dense]
-    about = {**dataclasses.asdict(s), "images": images, "data": title}
-    about |= {"fingerprint": d.fingerprint, "dense": len(dense)}
-    heat.save_arrays(
-        stem.with_name(f"{stem.name}.npz"),
-        errors=np.stack([h.errors for h in cards]),
-        cards=np.array([h.path.name for h in cards]),
-        results=np.array([json.dumps(h.meta.get("result", {})) for h in cards]),
-        settings=np.array(json.dumps(about)),
-    )
-    files.write_atomically(stem.with_name(f"{stem.name}.md"), text)
-    table = report.csv_table(records, heat_report.COLUMNS)
-    files.write_atomically(stem.with_name(f"{stem.name}.csv"), table)
-    heat_report.draw(plots, rows, base, s, title, images)
-    return text
-
-
-def _rows(found: Sequence[Heat], dense: Sequence[Heat]):
-    base = heat_report.rows(dense, dense=True)
-    if len(base) > 1:
-        raise ConfigError("baseline: holds more than one kind of card; allowed is one dense point")
-    return heat_report.rows(found), base[0] if base else None
+        findings = Findings(found, dense, s, heat.title_of(c), d)
+        findings.save(path / "tables" / "heatmap", path / "plots" / "heatmap")
 
 
 # --- the command
 
 
-def measured(args: argparse.Namespace) -> str:
-    """Everything that the command does before it prints: the table."""
+def measured(args: argparse.Namespace) -> Findings:
+    """Everything that the command does before it prints and saves; ConfigError for what was given wrong."""
     s = heat.settings(args.eps, args.images)
     dense_paths = hand.find([args.baseline]) if args.baseline else []
     paths = [p for p in hand.find(args.cards) if p not in dense_paths]
@@ -93,24 +113,17 @@ def measured(args: argparse.Namespace) -> str:
     say = lambda text: print(text, file=sys.stderr)
     every = {h.path: h for h in heat.evaluate([*paths, *dense_paths], d, s, say)}
     found, dense = ([every[p] for p in places] for places in (paths, dense_paths))
-    title = heat.title_of(c)
-    if args.save:
-        text = _save(args.save, args.save, found, dense, s, title, d)
-        page.rewrite(args.save)
-        return text
-    rows, base = _rows(found, dense)
-    images = min(s.images, len(d.test_images))
-    return heat_report.markdown(heat_report.table(rows, base, s), s, title, images)
+    return Findings(found, dense, s, heat.title_of(c), d)
 
 
 def _norms(text: str) -> tuple[float, ...]:
     return tuple(float(x) for x in text.split(","))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    form = Form("python -m cards_jax.heatmap", description=__doc__.split("\n")[0])
-    add = form.add_argument
+def form() -> argparse.ArgumentParser:
+    """The command line."""
+    f = Form("python -m cards_jax.heatmap", description=__doc__.split("\n")[0])
+    add = f.add_argument
     add("cards", nargs="+", metavar="CARD_OR_RUN", help="card files, run folders, folders of cards")
     add("--baseline", metavar="DENSE_RUN", help="dense cards that others are compared with")
     add("--eps", type=_norms, default=(3.0, 4.0, 6.0), help="L2 norms in each channel")
@@ -118,9 +131,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--data.dir", dest="data_dir", help="where the data of the cards lies now")
     add("--title", help="name of the data for people")
     add("--save", type=Path, help="writes SAVE.npz, .csv, .md, .png, .svg, SAVE_difference.*")
-    args = form.parse_args(arguments)
+    return f
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = form()
+    args = parser.parse_args(arguments)
     use_all_cores()
-    return ended(form.prog, lambda: print(measured(args)))
+
+    def action() -> None:
+        findings = measured(args)
+        if args.save:
+            findings.save(args.save, args.save)
+            page.rewrite(args.save)
+        print(findings.text())
+
+    return ended(parser.prog, action)
 
 
 if __name__ == "__main__":

@@ -155,11 +155,16 @@ def parse(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict | None]:
     return values, config.validate(c)
 
 
-def prepare_jax(c: ConfigDict, values: flags.FlagValues) -> None:
-    """Devices, processes and caches, before the first computation: nothing here may touch a device."""
+def use_flags(c: ConfigDict) -> None:
+    """The flags of XLA that a config asks for; before the first computation."""
     if c.compute.deterministic:
         given = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{given} --xla_gpu_deterministic_ops=true"
+
+
+def prepare_jax(c: ConfigDict, values: flags.FlagValues) -> None:
+    """Devices, processes and caches, before the first computation: nothing here may touch a device."""
+    use_flags(c)
     processes = values.num_processes or 1
     realizations.use_cores(c.compute.devices, processes)
     cache = Path(c.workdir).absolute() / "cache" / "xla"

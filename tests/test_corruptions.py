@@ -10,7 +10,7 @@ from photographs import photographs
 
 from cards_jax import corruptions
 from cards_jax.config import ConfigError
-from cards_jax.corruptions import catalog, program
+from cards_jax.corruptions import program
 
 RANDOM = [name for name in corruptions.names() if corruptions.find(name).draw]
 ALL = corruptions.BENCHMARK + corruptions.EXTRA + corruptions.BAR
@@ -143,15 +143,12 @@ def test_a_new_file_is_a_new_corruption(tmp_path, key, monkeypatch):
     (tmp_path / "inversion.py").write_text(
         "def apply_inverted(image, severity):\n    return 255 - image\n"
     )
-    monkeypatch.setattr(catalog, "FOLDER", str(tmp_path))
     monkeypatch.setattr(corruptions, "__path__", [*corruptions.__path__, str(tmp_path)])
-    catalog._all.cache_clear()
     try:
         images = photographs(32, 2)
         np.testing.assert_array_equal(corruptions.corrupt(key, images, "inverted", 1), 255 - images)
         assert corruptions.find("inverted").family == "inversion"
     finally:
-        catalog._all.cache_clear()
         sys.modules.pop("cards_jax.corruptions.inversion", None)
 
 

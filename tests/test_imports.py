@@ -20,7 +20,7 @@ RANKS = [
     {"train", "report", "hand", "commands"},
     {"deck"},
     {"deck_file", "export"},
-    {"trials", "predict"},
+    {"trials", "predict", "show"},
     {"trainer", "estimate", "folder", "compare", "marks", "scores", "published"},
     {"heat"},
     {"heat_report"},
@@ -32,6 +32,7 @@ RANKS = [
     {"deck_commands"},
     {"experiment"},
     {"main"},
+    {"api"},
 ]
 RANK = {name: i for i, names in enumerate(RANKS) for name in names}
 FILES = sorted(p for p in ROOT.rglob("*.py") if "configs" not in p.parts)

@@ -6,13 +6,11 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from jax import Array
 
 from cards_jax.config import ConfigError
 
-FOLDER = str(Path(__file__).parent)
 # The fifteen whose mean is the accuracy on CIFAR-10-C, in its order; the four that are published beside them.
 BENCHMARK = (
     *("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -77,10 +75,14 @@ def find(name: str) -> Corruption:
     return _all()[name]
 
 
-@functools.cache
 def _all() -> dict[str, Corruption]:
+    return _in(tuple(importlib.import_module(__package__).__path__))
+
+
+@functools.cache
+def _in(places: tuple[str, ...]) -> dict[str, Corruption]:
     found = {}
-    for module in pkgutil.iter_modules([FOLDER]):
+    for module in pkgutil.iter_modules(places):
         functions = vars(importlib.import_module(f"{__package__}.{module.name}"))
         for name in [n.removeprefix("apply_") for n in functions if n.startswith("apply_")]:
             draw, apply = functions.get(f"draw_{name}"), functions[f"apply_{name}"]

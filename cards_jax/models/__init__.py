@@ -61,11 +61,15 @@ class Model(NamedTuple):
     apply: Callable[[Tree, Tree, Array, bool], tuple[Array, Tree]]
 
 
-@cache
 def families() -> dict[str, ModuleType]:
     """{architecture name: the module that makes it}."""
+    return _families(tuple(__path__))
+
+
+@cache
+def _families(places: tuple[str, ...]) -> dict[str, ModuleType]:
     found = {}
-    for module in pkgutil.iter_modules(__path__, __name__ + "."):
+    for module in pkgutil.iter_modules(places, __name__ + "."):
         family = importlib.import_module(module.name)
         found.update(dict.fromkeys(getattr(family, "VARIANTS", ()), family))
     return found

@@ -1,0 +1,126 @@
+"""The commands as functions: a small run is trained once, then measured, dealt and described from Python."""
+
+import io
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import cards_jax
+from cards_jax import api, config, experiment, folder, heatmap, main, robustness
+from cards_jax.config import ConfigError
+
+TINY = {
+    **{"epochs": 1, "seeds": 0, "sparsity": [0.5, 0.8], "model.name": "conv2", "baseline": None},
+    **{"model.width": 2, "batch_size": 64, "compute.devices": 1, "data.image_size": 8},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> api.Run:
+    return cards_jax.train_cards(
+        "configs/quickstart.py", {**TINY, "workdir": str(tmp_path_factory.mktemp("runs"))}
+    )
+
+
+def test_every_public_name_is_there_and_says_what_it_does():
+    for name in cards_jax.__all__:
+        assert getattr(cards_jax, name).__doc__
+
+
+def test_a_run_is_what_the_command_leaves(run):
+    stored = json.loads((run.folder / "results.json").read_text())["results"]
+    assert run.results == stored and len(stored) == 2
+    assert [path.is_file() for path in run.cards] == [True] * 2
+    for path, result in zip(run.cards, run.results, strict=True):
+        assert cards_jax.load(path).meta["result"]["id"] == result["id"]
+    assert run.baseline is None
+    assert min(_picture(run.curves)) > 100
+    assert "| bp     |           80 |" in str(run) == run._repr_markdown_()
+
+
+def test_a_second_call_trains_nothing(run, capsys):
+    metrics = (run.folder / "metrics.jsonl").read_bytes()
+    again = cards_jax.train_cards(run.config)
+    assert again.results == run.results and again.folder == run.folder
+    assert (run.folder / "metrics.jsonl").read_bytes() == metrics
+    assert "2 of 2 realizations are there already" in capsys.readouterr().out
+
+
+def test_a_run_names_its_baseline(monkeypatch, tmp_path):
+    """The folder that the command trains or finds; nothing is trained here."""
+    monkeypatch.setattr(api.experiment, "complete", lambda c: [])
+    found = lambda name: cards_jax.train_cards(
+        "configs/quickstart.py", {"workdir": str(tmp_path), "baseline": name}
+    )
+    assert found("auto").baseline == folder.path_of(
+        experiment.baseline_config(found("auto").config)
+    )
+    assert found("elsewhere").baseline == Path("elsewhere")
+    assert found(None).baseline is None
+
+
+def test_configs_resolve_as_on_the_command_line():
+    flags = ("--config.epochs=3", "--config.sparsity=0.5,0.9", "--config.seeds=2")
+    wanted = main.parse(["x", "--config=configs/bp_conv.py:conv2", *flags])[1]
+    changes = {"epochs": 3, "sparsity": [0.5, 0.9], "seeds": 2}
+    found = api.resolve("configs/bp_conv.py:conv2", changes)
+    assert config.flat(found) == config.flat(wanted)
+    c = config.defaults()
+    assert config.flat(api.resolve(c, {"name": "mine"})) == {**config.flat(c), "name": "mine"}
+    assert c.name == "run", "the config that is given stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 3}, "'epoch' is no field; the nearest is 'epochs'"),
+        ({"epochs": "many"}, "epochs='many': must be a whole number"),
+        ({"sparsity": 1.5}, "sparsity=1.5: allowed is the fraction removed"),
+    ],
+)
+def test_a_wrong_change_is_one_line(changes, message):
+    with pytest.raises(ConfigError, match=message) as raised:
+        cards_jax.train_cards("configs/quickstart.py", changes)
+    assert "\n" not in str(raised.value)
+
+
+def _picture(png: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(png)) as image:
+        image.load()
+        return image.size
+
+
+def test_corruptions_are_those_of_the_command(run, tmp_path, capsys):
+    names = ["brightness", "contrast"]
+    found = cards_jax.measure_corruptions([run.folder], run.cards[0], corruptions=names, images=20)
+    arguments = [str(run.folder), f"--baseline={run.cards[0]}", "--images=20"]
+    path = tmp_path / "table"
+    assert robustness.main([*arguments, "--corruptions=brightness,contrast", f"--save={path}"]) == 0
+    assert capsys.readouterr().out.strip() == str(found).strip()
+    assert found.pictures == {"main": path.with_suffix(".png").read_bytes()}
+    assert len(found.rows) == 2 and min(_picture(found.pictures["main"])) > 100
+    assert repr(found) == "Measured(2 rows, pictures: main)"
+
+
+def test_heatmaps_are_those_of_the_command(run, tmp_path, capsys):
+    path = tmp_path / "maps" / "heat"
+    found = cards_jax.measure_heatmaps([run.folder], run.cards[0], eps=[2], images=5, save=path)
+    arguments = [str(run.folder), f"--baseline={run.cards[0]}", "--images=5", "--eps=2"]
+    assert heatmap.main(arguments) == 0
+    assert capsys.readouterr().out.strip() == str(found).strip()
+    assert set(found.pictures) == {"main", "difference"}
+    assert found.pictures["difference"] == Path(f"{path}_difference.png").read_bytes()
+    assert {row["card"] for row in found.rows} == {"dense", "bp 80%"}
+
+
+def test_a_deck_is_that_of_the_command(run, tmp_path):
+    deck = cards_jax.build_deck([run.folder], gate="none")
+    images = jax.random.randint(jax.random.key(0), (3, 8, 8, 3), 0, 256).astype("uint8")
+    mean = np.mean([cards_jax.load(path).predict(images) for path in run.cards], axis=0)
+    np.testing.assert_allclose(deck.predict(images), mean, atol=1e-5)
+    with pytest.raises(ConfigError, match="gate='theirs': allowed are paper, ours"):
+        cards_jax.build_deck([run.folder], gate="theirs")
