@@ -147,10 +147,15 @@ class Command:
         if action in ("run", "all"):
             self.check()
             failed = self.sweep()
-        if action in ("collect", "all"):
-            self.collect()
-        if action in ("draw", "all"):
-            self.draw()
+        try:
+            if action in ("collect", "all"):
+                self.collect()
+            if action in ("draw", "all"):
+                self.draw()
+        except ConfigError as error:
+            if not failed:
+                raise
+            self.say(str(error))  # what failed comes first, and decides the exit code
         return self.report(failed)
 
     def say(self, text: str) -> None:

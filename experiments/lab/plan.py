@@ -88,9 +88,14 @@ def arguments(run: Run, place: Place, more: Fields = ()) -> list[str]:
 def resolved(run: Run, place: Place, more: Fields = ()) -> ConfigDict:
     """The validated config, through the door of the command line; ConfigError names the run."""
     try:
-        return main.parse(["cards_jax", *arguments(run, place, more)])[1]
+        return _parsed(tuple(arguments(run, place, more)))
     except ConfigError as error:
         raise ConfigError(f"run {run.name}: {error}") from None
+
+
+@functools.cache
+def _parsed(command: tuple[str, ...]) -> ConfigDict:
+    return main.parse(["cards_jax", *command])[1]
 
 
 def ordered(runs: Sequence[Run]) -> list[Run]:
