@@ -1,0 +1,83 @@
+"""Figure 1: what seven ways to compress a network do to its accuracy and its robustness, relative to dense.
+
+    python experiments/figure1.py --scale=smoke
+    python experiments/figure1.py --scale=small --data.dir=FOLDER_OF_THE_CIFAR_ARCHIVE
+    python experiments/figure1.py list|estimate|run|collect|draw --scale=paper
+
+Question: how do clean and corrupted accuracy change with sparsity, for methods that prune a trained network (FT,
+GMP), lottery-ticket-style ones (LTH, LRR) and ones that prune a random one (EP, BP; layerwise and global)? The paper
+finds, on five networks and CIFAR-10 with five seeds, that FT and GMP lose robustness at high sparsity, that LTH and
+LRR keep or gain it, and that EP and BP gain most. Points are differences to the mean dense accuracy, bars reach from
+the smallest to the largest seed. Controls have equal budgets: what they show as well is not due to pruning.
+Time: smoke, on embedded digits, 5 minutes on two cores; small, Conv4 at full width on 4,000 images, a night on two
+cores; paper, a few hundred hours of one accelerator (`estimate --gflops=`), shared by `run --index=i --of=n`.
+"""
+
+import sys
+
+from lab import command, draw
+from lab.plan import CONTROL, Experiment
+from lab.recipes import COMPRESSED, LABELS, controls, family
+from lab.verdict import Rule
+
+
+def runs(scale):
+    found = []
+    for network in scale.networks:
+        mine = [run for kind in LABELS for run in family(kind, network, scale)]
+        found += [*mine, *controls(network, scale, mine)]
+    return found
+
+
+def rules(scale):
+    """The paper's directions at the highest sparsity, with what was trained for equally long."""
+    found = []
+    for network in scale.networks:
+        at = lambda kind, s=scale.high, n=network: (f"{kind}_{n}", s)
+        dense, cyclic = (f"dense_{network}", 0.0), (f"dense_{network}_cyclic", 0.0)
+        long = {m: (f"{m}_{network}_long", scale.high) for m in ("ft", "gmp")}
+        for m in ("lth", "lrr"):
+            text = f"{m.upper()} keeps or gains robustness ({network})"
+            found.append(Rule(text, "corrupted", at(m), dense, 1, control=(at(m), cyclic)))
+        for m in ("ft", "gmp"):
+            text = f"{m.upper()} loses robustness ({network})"
+            found.append(Rule(text, "corrupted", at(m), dense, -1, control=(long[m], cyclic)))
+        for kind in ("ep_layerwise", "ep_global", "bp_layerwise", "bp_global"):
+            text = f"{LABELS[kind]} gains robustness ({network})"
+            found.append(Rule(text, "corrupted", at(kind), dense, 1))
+        plateau = f"dense has plateaued: twice the epochs within 0.5 points ({network})"
+        twice = (f"dense_{network}_twice", 0.0)
+        found.append(Rule(plateau, "clean", twice, dense, within=0.5))
+    return found
+
+
+def figure(findings, out):
+    networks, paths = findings.scale.networks, []
+    kinds = [(kind, LABELS[kind]) for kind in COMPRESSED]
+    for name, controlled in (("figure1", False), ("figure1_controls", True)):
+        with draw.figure(max(3.1 * len(networks), 6.4), 5.2) as fig:
+            grid = fig.subplots(2, len(networks), squeeze=False, sharex="col")
+            for column, network in zip(grid.T, networks, strict=True):
+                lines = [(f"{kind}_{network}", label) for kind, label in kinds]
+                if controlled:
+                    mine = [r for r in findings.runs(CONTROL) if f"_{network}_" in r.name]
+                    lines = [(r.name, r.label) for r in mine]
+                    lines += [(f"lrr_{network}", "LRR")]
+                for axes, value in zip(
+                    column, (findings.clean_of, findings.robust_of), strict=True
+                ):
+                    draw.against(axes, findings, lines, f"dense_{network}", value)
+                column[0].set_title(network, loc="left")
+                column[0].set_xlabel("")
+            grid[0, 0].set_ylabel("Accuracy to dense (points)")
+            grid[1, 0].set_ylabel("Robustness to dense (points)")
+            draw.legend(fig, grid[0, 0], 4)
+            draw.caption(fig, draw.about(findings, "Bars: smallest to largest seed."))
+            paths += draw.save(fig, draw.stem(out, name))
+    return paths
+
+
+EXPERIMENT = Experiment("figure1", __doc__.splitlines()[0], runs, figure, rules)
+
+if __name__ == "__main__":
+    sys.exit(command.main(EXPERIMENT))

@@ -1,0 +1,1 @@
+"""What all experiments share: runs as data, their sweep, tables, figures and verdicts."""

@@ -1,0 +1,184 @@
+"""Decks of the cards of an experiment: which images each gets right, all cards together or those that a gate picks.
+
+The paper's decks hold as many cards trained with AugMix as with Gaussian noise. Deck `i` of a method has the cards of
+seeds i, i + 1, ... of both (round the end), so that there are as many decks of a size as seeds, and what differs
+between two kinds of decks is paired by deck. Every card answers each image once; decks are means of these answers.
+"""
+
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cards_jax import data, deck, files, gate
+from cards_jax.data.corrupted import Clean, Source
+from cards_jax.deck import BATCH, Deck
+from cards_jax.heat import save_arrays
+from lab import measure
+from lab.collect import Card
+from lab.measure import Wanted
+
+AUGMENTS = ("augmix", "gaussian")
+AGNOSTIC, ADAPTIVE = "agnostic", "adaptive"
+VERSION = 1  # of what is kept
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decks:
+    """All decks of one method, size and way of predicting.
+
+    label: of the method. size: cards of each. way: AGNOSTIC, ADAPTIVE, or "" of single cards.
+    clean: bool (D, N). corrupted: float (D, N), the share of the cells of the benchmark in which a deck is right.
+    paper_bytes, true_bytes: means over the decks, of their cards alone.
+    """
+
+    label: str
+    size: int
+    way: str
+    clean: np.ndarray
+    corrupted: np.ndarray
+    paper_bytes: float
+    true_bytes: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kind:
+    """Decks that are to be measured: the cards of each."""
+
+    label: str
+    size: int
+    way: str
+    hands: list[list[Card]]
+
+
+def members(cards: dict[str, Sequence[Card]], size: int) -> list[list[Card]]:
+    """The cards of every deck of a size: half of them of each augmentation, seeds in a ring.
+
+    A ring of R seeds has R decks; there are none where half a deck has more cards than there are seeds.
+    """
+    rings = [list(cards.get(a, ())) for a in AUGMENTS]
+    count, half = min(map(len, rings)), size // 2
+    if half > count:
+        return []
+    return [[ring[(i + k) % count] for ring in rings for k in range(half)] for i in range(count)]
+
+
+def kinds_of(methods: dict[str, dict[str, Sequence[Card]]], sizes: Sequence[int]) -> list[Kind]:
+    """Single cards and decks of methods: {label: {augmentation: cards by seed}}."""
+    found = []
+    for label, own in methods.items():
+        for augment, cards in own.items():
+            name = label if augment == "standard" else f"{label}, {augment}"
+            found.append(Kind(name, 1, "", [[card] for card in cards]))
+        for size, way in itertools.product(sizes, (AGNOSTIC, ADAPTIVE)):
+            found.append(Kind(label, size, way, members(own, size)))
+    return [kind for kind in found if kind.hands]
+
+
+def measured(
+    kinds: Sequence[Kind],
+    wanted: Wanted,
+    references: int,
+    keep: Path,
+    say: Callable[[str], None],
+    settings: gate.Settings = gate.OURS,
+) -> list[Decks]:
+    """What they get right; what was measured before is read from the folder `keep`."""
+    hands = [(kind.way, hand) for kind in kinds for hand in kind.hands]
+    cards = list(dict.fromkeys(card for _, hand in hands for card in hand))
+    if not cards:
+        return []
+    settings = dataclasses.replace(settings, references=references)
+    clean, source = measure.source_of(cards[0].config, wanted)
+    path = keep / "decks" / f"{_digest(cards, hands, settings, source)}.npz"
+    right = _read(path)
+    if right is None:
+        say(f"decks: {len(hands)} of {len(cards)} cards on {source.name}")
+        sets = list(_right(cards, hands, settings, clean, source))
+        right = np.stack(sets, 1)  # (decks, sets, N)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_arrays(path, bits=np.packbits(right, axis=-1), images=np.array(right.shape[-1]))
+    found, first = [], 0
+    for kind in kinds:
+        mine = right[first : first + len(kind.hands)]
+        first += len(kind.hands)
+        size = lambda key, k=kind: float(np.mean([sum(c.result[key] for c in h) for h in k.hands]))
+        sizes = size("paper_bytes"), size("true_bytes")
+        found.append(
+            Decks(kind.label, kind.size, kind.way, mine[:, 0], mine[:, 1:].mean(1), *sizes)
+        )
+    return found
+
+
+def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.ndarray]:
+    """(decks, N) of every set of images: the clean ones, then each corruption and severity."""
+    whole = deck.of([card.path for card in cards])
+    groups = [m.augmentation for m in whole.members]
+    wanted = [g for g in dict.fromkeys(groups) if g.name in AUGMENTS]
+    known = gate.build(settings, wanted, data.prepare(cards[0].config).train_images)
+    gated = Deck(tuple(m for m in whole.members if m.augmentation in wanted), known)
+    place = {card: i for i, card in enumerate(cards)}
+    belongs = np.array([wanted.index(g) if g in wanted else -1 for g in groups])
+    rows = [(way, np.array([place[card] for card in hand])) for way, hand in hands]
+    for images in _sets(clean, source):
+        each_RNK = whole.each(images)
+        distances = np.asarray(gated.choose(images).distances)
+        nearest_N = np.repeat(distances.argmin(1), BATCH)[: len(images)]
+        found = []
+        for way, own in rows:
+            weights = np.ones((len(own), len(images)), np.float32)
+            if way == ADAPTIVE:
+                weights = (belongs[own][:, None] == nearest_N).astype(np.float32)
+            mean_NK = np.einsum("rnk,rn->nk", each_RNK[own], weights)
+            found.append(mean_NK.argmax(-1) == source.labels)
+        yield np.stack(found)
+
+
+def _sets(clean: Clean, source: Source) -> Iterator[np.ndarray]:
+    count = len(source.labels)
+    yield clean.images[:count]
+    for name in source.names:
+        yield from source.read(name, 0, count)
+
+
+def of_cards(
+    cards: Sequence[Card], references: int, settings: gate.Settings = gate.OURS
+) -> tuple[Deck, Any]:
+    """(a deck with its gate, the data it was trained on)."""
+    d = data.prepare(cards[0].config)
+    found = deck.of([card.path for card in cards])
+    settings = dataclasses.replace(settings, references=references)
+    return Deck(found.members, gate.build(settings, found.groups, d.train_images)), d
+
+
+def seconds(whole: Deck, images: np.ndarray, adaptive: bool, rounds: int = 5) -> float:
+    """The median time of a batch of images, after a first one that compiles."""
+    times = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        np.asarray(whole.predict(images[:BATCH], adaptive=adaptive))
+        times.append(time.perf_counter() - began)
+    return float(np.median(times[1:]))
+
+
+def _digest(cards, hands, settings: gate.Settings, source: Source) -> str:
+    hashes = {card: files.sha256(card.path) for card in cards}
+    each = [[way, [hashes[card] for card in hand]] for way, hand in hands]
+    what = json.dumps([VERSION, each, settings.written(), source.identity, len(source.labels)])
+    return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> np.ndarray | None:
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
+            count = int(held["images"])
+            return np.unpackbits(held["bits"], axis=-1, count=count).astype(bool)
+    except (OSError, ValueError, KeyError, EOFError):
+        return None

@@ -1,0 +1,185 @@
+"""Decks in experiments: the runs that their cards come from, tables of how they did, answers to the paper's claims."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cards_jax import files, gate, report
+from cards_jax.evaluate import bootstrap
+from lab import decks, draw, verdict
+from lab.collect import Findings
+from lab.decks import ADAPTIVE, AGNOSTIC, AUGMENTS, Decks
+from lab.plan import Run
+from lab.recipes import family
+from lab.scales import PAPER, Scale
+
+NAMES = {"lth": "LTH", "lrr": "LRR", "ep_global": "EP, binary", "bp_global": "BP, binary"}
+METHODS = ("lrr", "ep_global")  # of decks
+DENSE = "dense"
+
+
+def network(scale: Scale) -> str:
+    """Whose cards decks are made of."""
+    return "wrn18_2" if scale is PAPER else scale.one
+
+
+def sparsity(scale: Scale) -> float:
+    """Of the cards of decks."""
+    return 0.945 if scale is PAPER else scale.middle
+
+
+def runs(network: str, sparsity: float, scale: Scale, methods: Sequence[str] = ()) -> list[Run]:
+    """Cards of both augmentations, and dense networks of these and of clean images."""
+    found = []
+    for augment in ("standard", *AUGMENTS):
+        found += family(DENSE, network, scale, None, scale.augmented, augment)
+    for kind in methods or METHODS:
+        for augment in AUGMENTS:
+            found += family(kind, network, scale, (sparsity,), scale.augmented, augment)
+    return found
+
+
+def cards_of(findings: Findings, network: str, sparsity: float, methods: Sequence[str] = ()):
+    """{label: {augmentation: cards by seed}}."""
+    found = {}
+    for kind in (DENSE, *(methods or METHODS)):
+        augments = ("standard", *AUGMENTS) if kind == DENSE else AUGMENTS
+        at = 0.0 if kind == DENSE else sparsity
+        own = {a: findings.group(f"{kind}_{network}_{a}", at) for a in augments}
+        found[NAMES.get(kind, kind)] = {a: cards for a, cards in own.items() if cards}
+    return found
+
+
+def measured(
+    findings: Findings,
+    network: str,
+    sparsity: float,
+    sizes: Sequence[int],
+    out: Path,
+    settings: gate.Settings = gate.OURS,
+    methods: Sequence[str] = (),
+) -> list[Decks]:
+    """Every single card and every deck."""
+    return decks.measured(
+        decks.kinds_of(cards_of(findings, network, sparsity, methods), sizes),
+        findings.wanted,
+        findings.scale.references,
+        out.parents[1],
+        print,
+        settings,
+    )
+
+
+def find(found: Sequence[Decks], label: str, size: int, way: str) -> Decks | None:
+    """The decks of that kind."""
+    return next((d for d in found if (d.label, d.size, d.way) == (label, size, way)), None)
+
+
+def answers(found: Sequence[Decks]) -> list[dict[str, Any]]:
+    """The paper's claims about decks: written before any run, by the rule of verdict.py."""
+    dense = find(found, f"{DENSE}", 1, "")
+    rows = []
+    for label in map(NAMES.get, METHODS):
+        ways = [find(found, label, 2, way) for way in (ADAPTIVE, AGNOSTIC)]
+        text = f"adaptive decks of two are more robust than agnostic ones ({label})"
+        rows.append(_judged(text, *ways, "corrupted", 1, None, "1 to 2 points"))
+    binary = NAMES["ep_global"]
+    for size in sorted({d.size for d in found if d.size > 1}):
+        for measure in ("clean", "corrupted"):
+            text = f"binary decks of {size} match dense within 1 point"
+            deck = find(found, binary, size, ADAPTIVE)
+            rows.append(_judged(text, deck, dense, measure, 1, 1.0))
+    return rows
+
+
+def _judged(
+    claim, a: Decks | None, b: Decks | None, measure, sign, within, paper=""
+) -> dict[str, Any]:
+    name = lambda d: f"{d.label} {d.size} {d.way}".strip() if d else "missing"
+    row = {
+        "claim": claim,
+        "measure": verdict.MEASURES[measure],
+        "cards": f"{name(a)} minus {name(b)}",
+    }
+    estimate = None
+    if a and b:
+        sides = [100 * getattr(d, measure).astype(float) for d in (a, b)]
+        count = min(map(len, sides))
+        weights = bootstrap.image_weights(sides[0].shape[1])
+        estimate = bootstrap.difference(sides[0][:count], sides[1][:count], weights, paired=True)
+    row |= {"n": estimate.n if estimate else 0}
+    keys = dict(difference="mean", low="low", high="high", smallest="smallest", largest="largest")
+    row |= {k: estimate and getattr(estimate, v) for k, v in keys.items()}
+    row["verdict"] = verdict.answer(estimate, sign, within)
+    return row | {"paper": paper, "because_of_pruning": ""}
+
+
+def rows(found: Sequence[Decks]) -> list[dict[str, Any]]:
+    """A row for every kind of deck; fractions and bytes."""
+    table = []
+    for d in found:
+        row: dict[str, Any] = {"cards": d.label, "size": d.size, "way": d.way or "card"}
+        for key in ("clean", "corrupted"):
+            each = getattr(d, key).mean(1)
+            low, high = each.min(), each.max()
+            row |= {f"{key}_mean": each.mean(), f"{key}_min": low, f"{key}_max": high}
+        row |= {"n": len(d.clean), "paper_bytes": d.paper_bytes, "true_bytes": d.true_bytes}
+        table.append(row)
+    return table
+
+
+def tables(findings: Findings, found: Sequence[Decks], out: Path, name: str) -> list[Path]:
+    """NAME.csv and NAME.md, every kind of deck; NAME_verdicts.csv and .md, the claims."""
+    if not found:
+        return []
+    table, judged = rows(found), answers(found)
+    head = ["cards", "size", "way", "clean (%)", "corrupted (%)", "min", "max", "n", "MB, paper"]
+    percent = lambda x: f"{100 * x:.2f}"
+    body = [
+        [
+            r["cards"],
+            str(r["size"]),
+            r["way"],
+            percent(r["clean_mean"]),
+            percent(r["corrupted_mean"]),
+        ]
+        + [percent(r["corrupted_min"]), percent(r["corrupted_max"]), str(r["n"])]
+        + [f"{r['paper_bytes'] / 1e6:.3f}", f"{r['true_bytes'] / 1e6:.3f}"]
+        for r in table
+    ]
+    words = [True, False, True, *[False] * 7]
+    text = f"{draw.about(findings)}\n\n{report.aligned([*head, 'MB, true'], body, words)}"
+    where = draw.stem(out, name)
+    paths = [
+        where.with_name(f"{name}{x}") for x in (".csv", ".md", "_verdicts.csv", "_verdicts.md")
+    ]
+    contents = [report.csv_table(table), text, report.csv_table(judged)]
+    contents.append(verdict.markdown(judged, findings))
+    for path, content in zip(paths, contents, strict=True):
+        files.write_atomically(path, content)
+    return paths
+
+
+def bubbles(axes: Any, found: Sequence[Decks]) -> None:
+    """Corrupted over clean accuracy, areas by memory; adaptive decks are filled, numbers are sizes."""
+    most = max(d.paper_bytes for d in found)
+    labels = list(dict.fromkeys(d.label for d in found))
+    for d in found:
+        x, y = 100 * d.clean.mean(), 100 * d.corrupted.mean()
+        shade = draw.colour(d.label, labels.index(d.label))
+        filled = d.way != AGNOSTIC
+        first = next(e for e in found if e.label == d.label) is d
+        axes.scatter(
+            x,
+            y,
+            s=20 + 900 * d.paper_bytes / most,
+            facecolor=shade if filled else "none",
+            edgecolor=shade,
+            alpha=0.6 if filled else 1.0,
+            label=d.label if first else None,
+        )
+        axes.annotate(
+            str(d.size) if d.size > 1 else "", (x, y), fontsize=7, ha="center", va="center"
+        )
+    axes.set_xlabel("Clean accuracy (%)")
+    axes.set_ylabel("Corrupted accuracy (%)")

@@ -1,0 +1,74 @@
+"""What a run will take, by its config alone: arithmetic, time at a given rate, memory, disk. Nothing is computed."""
+
+import dataclasses
+import types
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cards_jax import config, estimate, models, realizations, tree
+from cards_jax.trainer import distinct, phases_of, recipe_of, spec_of
+
+# Floating-point operations a second of Conv4 in training (4e11 multiply-adds): two cores of an AMD EPYC reach 2.4e11.
+GFLOPS = 200.0
+START = 12.0  # seconds of a run for its start and its compilation, on the same cores
+IMAGES = {"digits": 1437, "cifar10": 50000, "cifar100": 50000}
+CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
+STATES = (
+    3  # copies of the training state in a checkpoint: weights, momentum, frozen weights or mask
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """Of one run: cards, floating-point operations, seconds, bytes of a realization in memory, bytes on the disk."""
+
+    cards: int
+    flops: float
+    seconds: float
+    memory: int
+    disk: int
+
+
+def training_images(c: ConfigDict) -> int:
+    """That a config leaves to train on, of a data set whose size is known; of another one, as many as CIFAR's."""
+    whole = IMAGES.get(c.data.name, 50000) - c.holdout
+    return min(whole, c.data.subset) if c.data.subset else whole
+
+
+def need(c: ConfigDict, gflops: float = GFLOPS) -> Need:
+    """The estimate for a validated config."""
+    side = c.data.image_size or 32
+    data: Any = types.SimpleNamespace(
+        classes=range(CLASSES.get(c.data.name, 10)),
+        train_images=np.empty((0, side, side, 3), np.uint8),
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+    )
+    points = config.points(c)
+    phases = phases_of(c, points, training_images(c) // c.batch_size)
+    spec = spec_of(c, data)
+    recipe = recipe_of(c, spec, realizations.layout(1))
+    steps = sum(phase.steps * len(distinct(points, phase)) for phase in phases)
+    flops = steps * estimate.step_flops(recipe) * views_of(c)
+    params, _ = models.shapes(spec)
+    size = tree.size(tree.only_prunable(params))
+    trained = max(len(distinct(points, phase)) for phase in phases)
+    saved = c.checkpoint.keep * STATES * 4 * tree.size(params) * trained
+    cards = sum(int(size * (0.2 + 4 * (1 - p.sparsity))) for p in points)
+    memory = estimate.realization_bytes(c, recipe, phases[0])
+    return Need(len(points), flops, START + flops / (1e9 * gflops), memory, saved + cards)
+
+
+def views_of(c: ConfigDict) -> int:
+    """Images that a training image becomes in a step: three with a consistency loss."""
+    own = c.get(c.augment, {})
+    return 3 if own and own.get("consistency", 0) else 1
+
+
+def words(seconds: float) -> str:
+    """A duration for people."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

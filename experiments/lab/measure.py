@@ -1,0 +1,100 @@
+"""Corruptions and heatmaps of finished cards, all networks of one architecture in one pass, each card once."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from cards_jax import config, data, heat, robustness, scores
+from cards_jax.data.corrupted import Clean, Source
+from cards_jax.heat import Heat
+from cards_jax.scores import Score
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What is measured of every card: corruptions on so many images (0 is all), heatmaps of norms eps on so many.
+
+    decks: whether decks are measured afterwards, on the same corruptions.
+    """
+
+    robust: bool
+    heat: bool
+    images: int
+    heat_images: int
+    eps: tuple[float, ...]
+    corruptions_dir: str | None = None
+    decks: bool = False
+
+
+def source_of(c: ConfigDict, wanted: Wanted) -> tuple[Clean, Source]:
+    """The test set of a config, and its corruptions."""
+    c = ConfigDict(c.to_dict())
+    c.evaluate.corruptions = ("benchmark",)
+    c.evaluate.corruption_images = wanted.images
+    c.evaluate.corruptions_dir = wanted.corruptions_dir
+    clean = robustness.clean_of(c)
+    if not wanted.corruptions_dir:  # of a small test set there are fewer
+        c.evaluate.corruption_images = min(wanted.images, len(clean.labels))
+    return clean, robustness.source_of(c, clean)
+
+
+def robust(
+    paths: Sequence[Path], c: ConfigDict, wanted: Wanted, say: Callable[[str], None]
+) -> tuple[Source, list[Score]]:
+    """The benchmark's fifteen corruptions; what was measured before is read."""
+    clean, source = source_of(c, wanted)
+    return source, scores.evaluate(paths, source, clean, c.evaluate.batch_size, say, False)
+
+
+def heatmaps(
+    paths: Sequence[Path], c: ConfigDict, wanted: Wanted, say: Callable[[str], None]
+) -> list[Heat]:
+    """Errors under Fourier noise; what was measured before is read."""
+    settings = heat.settings(wanted.eps, wanted.heat_images)
+    return heat.evaluate(paths, data.prepare(c), settings, say)
+
+
+# --- in a process of its own
+
+
+def order(path: Path, c: ConfigDict, cards: Sequence[Path], wanted: Wanted) -> None:
+    """Write down what `main` shall measure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"config": c.to_dict(), "cards": list(map(str, cards))}
+    path.write_text(json.dumps(about | {"wanted": dataclasses.asdict(wanted)}))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure what a file written by `order` asks for; the exit code."""
+    from cards_jax.commands import ended, use_all_cores
+
+    use_all_cores()
+
+    def action() -> None:
+        about = json.loads(Path(arguments[0]).read_text())
+        c = config.from_json(json.dumps(about["config"]))
+        _use_cache(c)
+        wanted = Wanted(**{**about["wanted"], "eps": tuple(about["wanted"]["eps"])})
+        cards = [Path(card) for card in about["cards"]]
+        if wanted.robust:
+            robust(cards, c, wanted, print)
+        if wanted.heat:
+            heatmaps(cards, c, wanted, print)
+
+    return ended("measure", action)
+
+
+def _use_cache(c: ConfigDict) -> None:
+    """Compiled programs are kept where the runs keep theirs."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(Path(c.workdir).absolute() / "cache/xla"))
+
+
+def check(c: ConfigDict, wanted: Wanted) -> None:
+    """ConfigError, before anything is trained, where corruptions cannot be had afterwards."""
+    if wanted.robust or wanted.decks:
+        source_of(c, wanted)

@@ -1,0 +1,71 @@
+"""A run in a process of its own, so that whatever happens to it happens to no other."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+REQUEUE = 75  # exit code: saved after a signal, the same command continues
+# Imported once, in a server that every process is forked from: a third of a short run is imports.
+PRELOAD = ["cards_jax.main", "cards_jax.experiment"]
+
+
+def command(arguments: Sequence[str]) -> int:
+    """`python -m cards_jax.main`."""
+    from cards_jax import main
+
+    return main.main(["cards_jax", *arguments])
+
+
+def _begin(target: Callable[[Sequence[str]], int], arguments: Sequence[str], log: Path) -> None:
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    code = 1
+    try:
+        code = target(arguments)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class Interrupted(Exception):
+    """A signal ended the sweep; the run that it reached was asked to save."""
+
+
+def call(arguments: Sequence[str], log: Path, target: Callable = command) -> tuple[int, float]:
+    """(exit code, negative for a signal; seconds) of target(arguments), whose output is appended to `log`.
+
+    SIGTERM and SIGINT are passed on; when the process has saved, Interrupted is raised.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    process = context.Process(target=_begin, args=(target, list(arguments), log))
+    began, asked = time.monotonic(), []
+    process.start()
+
+    def pass_on(number: int, frame) -> None:
+        asked.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
+
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        process.join()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        raise Interrupted
+    return process.exitcode, time.monotonic() - began

@@ -1,0 +1,186 @@
+"""Runs of the paper's methods and of their controls, on any network, at any scale: shared by all experiments.
+
+Dense networks, ft, gmp, lth, lrr and every control of these have one recipe (batches, schedule, initialisation), so
+that a seed is the same network on the same batches in all of them, and differences can be paired by seed.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from cards_jax import levels
+from lab.plan import CONTROL, MAIN, TUNE, Fields, Run, base
+from lab.scales import Scale
+
+POPUP = ("ep", "bp")
+ITERATIVE = ("lth", "lrr")
+LABELS = {
+    "dense": "dense",
+    "ft": "FT",
+    "gmp": "GMP",
+    "lth": "LTH",
+    "lrr": "LRR",
+    "ep_layerwise": "EP (layerwise)",
+    "ep_global": "EP (global)",
+    "bp_layerwise": "BP (layerwise)",
+    "bp_global": "BP (global)",
+}
+COMPRESSED = tuple(LABELS)[1:]  # the paper's methods
+
+
+def file_of(method: str, network: str) -> str:
+    """The config that holds the recipe of a method's kind for a network."""
+    stem = method if method in (*POPUP, "ft", "gmp", "lth") else "lrr"
+    conv = network.startswith("conv")
+    return f"configs/{stem}_conv.py:{network}" if conv else f"configs/{stem}_resnet18.py"
+
+
+def epochs_of(method: str, network: str, scale: Scale) -> int:
+    """Epochs of one training."""
+    return scale.common.get("epochs") or base(file_of(method, network)).epochs
+
+
+def rate_of(scale: Scale) -> float:
+    """What a level of lth and lrr removes of the remaining weights."""
+    return scale.iterative.get("pruning.rate", 0.2)
+
+
+def levels_to(sparsity: float, scale: Scale) -> int:
+    """Levels that lth and lrr need to a sparsity, a partial one included."""
+    named = levels.level_of(sparsity, rate_of(scale))
+    return levels.level_below(sparsity, rate_of(scale)) + 1 if named is None else named
+
+
+def fields_of(kind: str, network: str, scale: Scale) -> dict[str, Any]:
+    """What a method at this scale needs beside its config."""
+    method, _, scope = kind.partition("_")
+    own = {
+        "ft": scale.finetune,
+        "gmp": scale.gradual,
+        **dict.fromkeys(POPUP, scale.popup),
+        **dict.fromkeys(ITERATIVE, scale.iterative),
+    }
+    fields = {
+        "method": method,
+        "model.name": network,
+        "scope": scope or ("layerwise" if method == "dense" else "global"),
+        **scale.common,
+        **own.get(method, {}),
+    }
+    exact = method in ITERATIVE and any(
+        levels.level_of(s, rate_of(scale)) is None for s in (*scale.sparsities, scale.middle)
+    )
+    return fields | ({"pruning.targets": "exact"} if exact else {})
+
+
+def family(
+    kind: str,
+    network: str,
+    scale: Scale,
+    sparsities: Sequence[float] | None = None,
+    seeds: Sequence[int] | None = None,
+    augment: str | None = None,
+    more: Fields | None = None,
+    tag: str = "",
+    label: str = "",
+    tuned: bool = True,
+) -> list[Run]:
+    """The runs of one method on one network: the grid on holdout images, then the cards that are asked for.
+
+    kind: a method, with its scope after an underscore. more: fields that differ, which `tag` names.
+    """
+    method = kind.partition("_")[0]
+    dense = method == "dense"
+    words = [kind, network, *[x for x in (augment, tag) if x]]
+    name = "_".join(words)
+    fields = fields_of(kind, network, scale) | ({"augment": augment} if augment else {})
+    fields |= dict(more or {})
+    own = tuple(sparsities or scale.sparsities)
+    file = file_of(method, network)
+    grid = Run(
+        f"tune_{name}",
+        f"tuning of {name}",
+        file,
+        fields
+        | {
+            "seeds": scale.tune_seeds,
+            "sparsity": (0.0,) if dense else (scale.tune_sparsity,),
+            "learning_rate": scale.learning_rates,
+            "weight_decay": scale.weight_decays,
+            "holdout": scale.holdout,
+        },
+        TUNE,
+    )
+    cards = Run(
+        name,
+        label or LABELS.get(kind, kind),
+        file,
+        fields
+        | {
+            "seeds": tuple(seeds or scale.seeds),
+            "sparsity": (0.0,) if dense else own,
+            "holdout": scale.kept,
+        },
+        MAIN,
+        tuned_by=grid.name if tuned else None,
+    )
+    return [grid, cards] if tuned else [cards]
+
+
+def varied(run: Run, tag: str, label: str, fields: Fields, role: str = MAIN) -> Run:
+    """The same run, tuned as that one was, with other fields."""
+    return dataclasses.replace(
+        run, name=f"{run.name}_{tag}", label=label, fields={**run.fields, **fields}, role=role
+    )
+
+
+def controls(network: str, scale: Scale, runs: Sequence[Run]) -> list[Run]:
+    """What the methods of Figure 1 have to be held against, at the highest sparsity, each with its method's tuning.
+
+    dense for twice as long; the learning-rate cycles of lrr without pruning; gmp and ft with lrr's total epochs;
+    random masks, and those of lrr shuffled within their layers.
+    """
+    main = {run.name: run for run in runs}
+    dense, gmp, ft, lrr = (main.get(f"{k}_{network}") for k in ("dense", "gmp", "ft", "lrr"))
+    most, epochs = levels_to(scale.high, scale), epochs_of("lrr", network, scale)
+    total, one = epochs * (most + 1), {"sparsity": (scale.high,)}
+    longer = lambda n: {"epochs": n, **_stretched(network, scale, n / epochs)}
+    found = [
+        varied(dense, "twice", "dense, twice the epochs", longer(2 * epochs), CONTROL),
+        varied(
+            dense,
+            "cyclic",
+            "dense, LRR's cycles",
+            {"method": "dense_cyclic", "pruning.cycles": most},
+            CONTROL,
+        ),
+        varied(gmp, "long", "GMP, LRR's epochs", {**longer(total), **one}, CONTROL),
+        varied(ft, "long", "FT, LRR's epochs", {"finetune.epochs": epochs * most, **one}, CONTROL),
+        varied(
+            dense,
+            "random",
+            "random masks",
+            {"method": "random", "scope": "global", **one},
+            CONTROL,
+        ),
+        dataclasses.replace(
+            varied(
+                dense,
+                "shuffled",
+                "LRR's masks, shuffled",
+                {"method": "ticket", "ticket.shuffle": True, "scope": "global", **one},
+                CONTROL,
+            ),
+            source=lrr.name,
+        ),
+    ]
+    return found
+
+
+def _stretched(network: str, scale: Scale, times: float) -> dict[str, Any]:
+    """The drops of a schedule in steps, for a training that is longer by a factor."""
+    kind = scale.common.get("schedule.kind") or base(file_of("lrr", network)).schedule.kind
+    if kind != "step":
+        return {}
+    drops = base(file_of("lrr", network)).schedule.drops
+    return {"schedule.drops": tuple(round(times * x) for x in drops)}

@@ -1,0 +1,142 @@
+"""How large an experiment is, as data: networks, seeds, sparsities, lengths of training, images."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+PAPER_LEVELS = (0.488, 0.5904, 0.7903, 0.8926, 0.945)  # 50, 60, 80, 90 and 95% in the paper's words
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Everything that the size of an experiment decides.
+
+    networks: of experiments that compare architectures; one: of those that do not. sparsities: fractions removed, the
+    last is the "high" one of every claim, `middle` the one of experiments at a single sparsity. augmented: seeds of
+    runs that compare augmentations and decks.
+    learning_rates, weight_decays, tune_seeds, tune_sparsity: the grid that every method is given, and on what it is
+    chosen. holdout: images that choose, kept: those that are left out of the final trainings as well.
+    common: fields of every run; popup, iterative, finetune, gradual: of ep and bp, lth and lrr, ft, gmp besides.
+    images, heat_images: of the test set, for corruptions and heatmaps; 0 is all. eps: norms of Fourier noise.
+    references: P of a deck's gate.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    one: str
+    seeds: tuple[int, ...]
+    augmented: tuple[int, ...]
+    sparsities: tuple[float, ...]
+    middle: float
+    learning_rates: tuple[float, ...]
+    weight_decays: tuple[float, ...]
+    tune_seeds: tuple[int, ...]
+    tune_sparsity: float
+    holdout: int
+    kept: int
+    widths: tuple[int, ...]
+    images: int
+    heat_images: int
+    eps: tuple[float, ...]
+    references: int
+    data: str | None = None  # a source that needs no folder; None is CIFAR-10
+    common: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    popup: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    iterative: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    finetune: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    gradual: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def high(self) -> float:
+        """The sparsity of every claim about high sparsity."""
+        return self.sparsities[-1]
+
+
+SMOKE = Scale(
+    name="smoke",
+    networks=("conv2",),
+    one="conv2",
+    seeds=(0, 1),
+    augmented=(0, 1),
+    sparsities=(0.5, 0.75),
+    middle=0.5,
+    learning_rates=(0.03, 0.1),
+    weight_decays=(1e-4,),
+    tune_seeds=(100,),
+    tune_sparsity=0.5,
+    holdout=200,
+    kept=200,
+    widths=(4, 8),
+    images=60,
+    heat_images=30,
+    eps=(4.0,),
+    references=200,
+    data="digits",
+    common={
+        "data.image_size": 16,
+        "model.width": 8,
+        "batch_size": 64,
+        "epochs": 4,
+        "evaluate.every_epochs": 4,
+        "schedule.kind": "cosine",
+        "augment": "plain",
+    },
+    popup={"popup.progressive_epochs": 1},
+    iterative={"pruning.rate": 0.5, "pruning.rewind_steps": 8},
+    finetune={"finetune.epochs": 2},
+    gradual={"pruning.every": 8},
+)
+# Two cores, full-width Conv4: about 400 images a second. Two levels of the paper at a time (0.36 = 1 - 0.8^2).
+SMALL = Scale(
+    name="small",
+    networks=("conv4",),
+    one="conv4",
+    seeds=(0, 1, 2, 3, 4),
+    augmented=(0, 1, 2, 3, 4),
+    sparsities=(0.5904, 0.8926, 0.956),
+    middle=0.8926,
+    learning_rates=(0.01, 0.03, 0.1),
+    weight_decays=(1e-4, 5e-4),
+    tune_seeds=(100,),
+    tune_sparsity=0.5904,
+    holdout=1000,
+    kept=1000,
+    widths=(16, 32, 64),
+    images=500,
+    heat_images=200,
+    eps=(3.0, 4.0, 6.0),
+    references=2000,
+    common={
+        "data.subset": 4000,
+        "batch_size": 64,
+        "epochs": 15,
+        "evaluate.every_epochs": 5,
+        "schedule.kind": "cosine",
+    },
+    popup={"popup.progressive_epochs": 2},
+    iterative={"pruning.rate": 0.36, "pruning.rewind_steps": 90},
+    finetune={"finetune.epochs": 6},
+    gradual={"pruning.every": 30},
+)
+PAPER = Scale(
+    name="paper",
+    networks=("conv4", "conv8", "vgg19", "resnet18", "wrn18_2"),
+    one="conv8",
+    seeds=(0, 1, 2, 3, 4),
+    augmented=(0, 1, 2),
+    sparsities=PAPER_LEVELS,
+    middle=0.7903,
+    learning_rates=(0.01, 0.03, 0.1),
+    weight_decays=(1e-4, 5e-4),
+    tune_seeds=(100,),
+    tune_sparsity=0.7903,
+    holdout=5000,
+    kept=0,
+    widths=(16, 32, 64, 128),
+    images=0,
+    heat_images=1000,
+    eps=(3.0, 4.0, 6.0),
+    references=5000,
+    common={"evaluate.every_epochs": 5},
+)
+SCALES = {scale.name: scale for scale in (SMOKE, SMALL, PAPER)}

@@ -1,0 +1,126 @@
+"""Going through the runs of an experiment: what is finished is skipped, what fails is reported, the rest goes on."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cards_jax import folder
+from cards_jax.config import ConfigError
+from lab import process, tuning
+from lab.plan import TUNE, Place, Run, arguments, cards_of, chains, resolved
+
+DONE, READY, WAITING = "finished", "to do", "waiting"
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A run as it stands: its state, its config where that is known already, and what other runs decided for it."""
+
+    run: Run
+    state: str
+    config: ConfigDict | None
+    given: dict[str, Any]
+
+
+def given(run: Run, named: dict[str, Run], place: Place) -> dict[str, Any] | None:
+    """What the runs that this one needs decided; None before they did."""
+    found: dict[str, Any] = {}
+    if run.tuned_by:
+        chosen = tuning.read(named[run.tuned_by], place)
+        if chosen is None:
+            return None
+        found |= chosen
+    if run.source:
+        source = look(named[run.source], named, place)
+        if source.state != DONE:
+            return None
+        found["ticket.source"] = str(folder.path_of(source.config))
+    return found
+
+
+def look(run: Run, named: dict[str, Run], place: Place) -> Step:
+    """How far a run is. Raises ConfigError for a config that cannot be."""
+    decided = given(run, named, place)
+    if decided is None:
+        return Step(run, WAITING, None, {})
+    c = resolved(run, place, decided)
+    return Step(run, DONE if finished(run, c, place) else READY, c, decided)
+
+
+def finished(run: Run, c: ConfigDict, place: Place) -> bool:
+    """Whether all cards are there, a report was written after the last of them and, of a grid, the choice was made."""
+    there = mark(c).is_file() and all(path.is_file() for path in cards_of(c))
+    return there and (run.role != TUNE or tuning.place_of(run, place).is_file())
+
+
+def mark(c: ConfigDict) -> Path:
+    """What says that a command came to its end, in the folder of its run: gone with it."""
+    points = hashlib.sha256(" ".join(p.name for p in cards_of(c)).encode()).hexdigest()[:8]
+    return folder.path_of(c) / "experiments" / f"{points}.json"
+
+
+def part(runs: Sequence[Run], index: int, of: int) -> list[Run]:
+    """What machine `index` (from 0) of so many does: whole chains, so that machines wait for nothing."""
+    return [run for chain in chains(runs)[index::of] for run in chain]
+
+
+def sweep(
+    runs: Sequence[Run],
+    named: dict[str, Run],
+    place: Place,
+    say: Callable[[str], None],
+    call: Callable = process.call,
+) -> list[str]:
+    """Train what is not finished; gives a line for every run that failed or had to be left out.
+
+    Raises process.Interrupted after a signal, when the run that it reached has saved.
+    """
+    failed: list[str] = []
+    for number, run in enumerate(runs, 1):
+        about = f"[{number}/{len(runs)}] {run.name}"
+        try:
+            step = look(run, named, place)
+            if step.state == DONE:
+                say(f"{about}: finished before")
+                continue
+            if step.state == WAITING:
+                failed.append(f"{run.name}: left out, {' or '.join(run.needs)} is not finished")
+                say(f"{about}: left out, it needs {' and '.join(run.needs)}")
+                continue
+            say(f"{about}: {len(cards_of(step.config))} cards")
+            code, seconds = _trained(run, step, place, call)
+        except ConfigError as error:
+            failed.append(f"{run.name}: {error}")
+            say(f"{about}: {error}")
+            continue
+        if code == process.REQUEUE:
+            raise process.Interrupted
+        if code:
+            why = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            failed.append(f"{run.name}: {why}; see {log_of(run, place)}")
+            say(f"{about}: FAILED, {why}; see {log_of(run, place)}")
+        else:
+            say(f"{about}: done in {seconds:.0f} s")
+    return failed
+
+
+def _trained(run: Run, step: Step, place: Place, call: Callable) -> tuple[int, float]:
+    code, seconds = call(arguments(run, place, step.given), log_of(run, place))
+    if code:
+        return code, seconds
+    if run.role == TUNE:
+        tuning.save(run, place)
+    path = mark(step.config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = arguments(run, place, step.given)
+    folder.write_json(path, {"run": run.name, "arguments": command, "seconds": round(seconds, 1)})
+    return code, seconds
+
+
+def log_of(run: Run, place: Place) -> Path:
+    """What a run's process printed."""
+    return place.workdir / "logs" / f"{run.name}.txt"

@@ -1,0 +1,69 @@
+"""Learning rate and weight decay of a method, chosen on holdout images among a grid that all methods are given."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cards_jax import files, folder
+from cards_jax.config import ConfigError
+from lab.plan import Place, Run, resolved
+
+SCALARS = ("learning_rate", "weight_decay")
+
+
+def place_of(run: Run, place: Place) -> Path:
+    """Where the choice of a tuning run is kept."""
+    path = folder.path_of(resolved(run, place))
+    return path.parent / "tuned" / f"{path.name}.json"
+
+
+def choose(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The point of the grid with the best mean accuracy on holdout images; of equals the first.
+
+    A point of which a seed diverged is passed over. Raises ValueError where there is nothing to choose from.
+    """
+    points: dict[tuple, list[dict]] = defaultdict(list)
+    for result in results:
+        points[tuple(result[k] for k in SCALARS)].append(result)
+    table = []
+    for point, found in points.items():
+        accuracies = [r.get("holdout_accuracy") for r in found]
+        if None in accuracies and all(r.get("diverged_at") is None for r in found):
+            raise ValueError("results without holdout_accuracy; allowed are runs with holdout > 0")
+        alive = None not in accuracies and all(r.get("diverged_at") is None for r in found)
+        mean = float(np.mean(accuracies)) if alive else None
+        table.append({**dict(zip(SCALARS, point, strict=True)), "holdout_accuracy": mean})
+    alive = [row for row in table if row["holdout_accuracy"] is not None]
+    if not alive:
+        raise ValueError("every point of the grid diverged")
+    best = max(alive, key=lambda row: row["holdout_accuracy"])
+    return {**{k: best[k] for k in SCALARS}, "tried": table}
+
+
+def save(run: Run, place: Place) -> dict[str, Any]:
+    """Choose, and write the choice beside the runs; ConfigError where the run does not allow it."""
+    path = folder.path_of(resolved(run, place))
+    try:
+        results = json.loads((path / "results.json").read_text())["results"]
+        found = choose(results)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"run {run.name}: nothing to choose from in {path} ({error})") from None
+    where = place_of(run, place)
+    where.parent.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(where, json.dumps({"run": path.name, **found}, indent=1) + "\n")
+    return found
+
+
+def read(run: Run, place: Place) -> dict[str, Any] | None:
+    """{field: value} that was chosen, None before that; ConfigError for a file that is damaged."""
+    path = place_of(run, place)
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        return {k: (float(found[k]),) for k in SCALARS}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged ({error}): delete it to choose anew") from None

@@ -1,0 +1,157 @@
+"""The rule by which a claim of the paper is answered: written before the runs, the same for every claim.
+
+A claim is about a difference between two groups of cards that differ in one thing, paired by seed. It is answered where
+the 95% interval of the mean difference, bootstrapped over seeds and base images (all cells of an image together),
+excludes zero (or, of a claim that two are alike, lies within or outside its margin); else it is undecided. So it is
+with fewer than five seeds, whatever the interval. Heatmaps are means over images already: over seeds alone.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cards_jax import report
+from cards_jax.evaluate import bootstrap
+from cards_jax.evaluate.bootstrap import Estimate
+from cards_jax.marks import CLEAN
+from lab.collect import Card, Findings, rings
+
+SEEDS = 5
+AGREES, DISAGREES, UNDECIDED = "agrees", "disagrees", "undecided"
+MEASURES = {
+    "corrupted": "corrupted accuracy",
+    "clean": "clean accuracy",
+    "heat": "mean Fourier error",
+    "uneven": "unevenness of the Fourier map (standard deviation over frequencies)",
+}
+Group = tuple[str, float]  # run, sparsity
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A claim: `card` minus `than` has a sign (0: differs at all), or is smaller than `within` points either way.
+
+    control: two groups whose difference has to have that sign too before it may be called an effect of pruning: they
+    were trained for equally long. paper: the number that the paper gives, in words.
+    """
+
+    claim: str
+    measure: str
+    card: Group
+    than: Group
+    sign: int = 1
+    within: float | None = None
+    control: tuple[Group, Group] | None = None
+    paper: str = ""
+
+
+def paired(a: Sequence[Card], b: Sequence[Card]) -> list[tuple[Card, Card]]:
+    """Cards of one seed."""
+    seeds = {card.result["seed"]: card for card in b}
+    return [(card, seeds[card.result["seed"]]) for card in a if card.result["seed"] in seeds]
+
+
+def difference(findings: Findings, measure: str, a: Group, b: Group) -> Estimate | None:
+    """Of the means of two groups, in percentage points; None where no seed has both."""
+    pairs = paired(findings.group(*a), findings.group(*b))
+    if not pairs:
+        return None
+    values = [
+        np.array([_each(findings, measure, card) for card in side])
+        for side in zip(*pairs, strict=True)
+    ]
+    weights = bootstrap.image_weights(values[0].shape[1])
+    found = bootstrap.difference(100 * values[0], 100 * values[1], weights, paired=True)
+    return found
+
+
+def _each(findings: Findings, measure: str, card: Card) -> np.ndarray:
+    """What a card is worth image by image, (N,); of heatmaps one number."""
+    if measure == "corrupted":
+        return card.right(findings.corrupted)
+    if measure == "clean":
+        return card.right((CLEAN,))
+    eps = max(findings.wanted.eps)
+    row = rings(card, findings.wanted.eps)
+    return np.array([row[f"heat_{eps:g}_{'all' if measure == 'heat' else 'std'}"]])
+
+
+def answer(estimate: Estimate | None, sign: int, within: float | None = None) -> str:
+    """What an interval says to a claim."""
+    if estimate is None or estimate.n < SEEDS:
+        return UNDECIDED
+    low, high = estimate.low, estimate.high
+    if within is not None:
+        if -within < low and high < within:
+            return AGREES
+        return DISAGREES if low > within or high < -within else UNDECIDED
+    if not sign:
+        return AGREES if low > 0 or high < 0 else UNDECIDED
+    low, high = (low, high) if sign > 0 else (-high, -low)
+    return AGREES if low > 0 else DISAGREES if high < 0 else UNDECIDED
+
+
+def judge(findings: Findings, rules: Sequence[Rule]) -> list[dict[str, Any]]:
+    """A row for every claim."""
+    return [_judged(findings, rule) for rule in rules]
+
+
+def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
+    found = difference(findings, rule.measure, rule.card, rule.than)
+    verdict = answer(found, rule.sign, rule.within)
+    row = {
+        "claim": rule.claim,
+        "measure": MEASURES[rule.measure],
+        "cards": f"{_named(rule.card)} minus {_named(rule.than)}",
+        "n": found.n if found else 0,
+        "difference": found and found.mean,
+        "low": found and found.low,
+        "high": found and found.high,
+        "smallest": found and found.smallest,
+        "largest": found and found.largest,
+        "verdict": verdict,
+        "paper": rule.paper,
+        "because_of_pruning": "",
+    }
+    if rule.control:
+        control = difference(findings, rule.measure, *rule.control)
+        same = verdict == AGREES and answer(control, rule.sign) == AGREES
+        row["control"] = f"{_named(rule.control[0])} minus {_named(rule.control[1])}"
+        row["control_difference"] = control and control.mean
+        row["control_low"], row["control_high"] = (
+            (control.low, control.high) if control else (None, None)
+        )
+        row["because_of_pruning"] = "yes" if same else "not shown"
+    return row
+
+
+def _named(group: Group) -> str:
+    return f"{group[0]} {100 * group[1]:.4g}%" if group[1] else group[0]
+
+
+def markdown(rows: Sequence[dict[str, Any]], findings: Findings) -> str:
+    """The answers as a table, with the rule above it."""
+    points = lambda x: "" if x is None else f"{x:+.2f}"
+    span = lambda low, high: "" if low is None else f"[{points(low)}, {points(high)}]"
+    head = ["claim", "measure", "cards", "n", "points", "95%", "min", "max", "verdict"]
+    head += ["paper", "equal budget", "because of pruning"]
+    body = []
+    for row in rows:
+        control = row.get("control", "")
+        if row.get("control_difference") is not None:
+            control += f": {points(row['control_difference'])} "
+            control += span(row["control_low"], row["control_high"])
+        body.append(
+            [row["claim"], row["measure"], row["cards"], str(row["n"]), points(row["difference"])]
+            + [span(row["low"], row["high"]), points(row["smallest"]), points(row["largest"])]
+            + [row["verdict"], row.get("paper", ""), control, row["because_of_pruning"]]
+        )
+    words = [True, True, True, False, False, False, False, False, True, True, True, True]
+    rule = " ".join(__doc__.split("\n\n")[1].split())
+    name = findings.source.name if findings.source else findings.title
+    note = f"Scale {findings.scale.name}; {name}. Differences in percentage points. {rule}"
+    if findings.scale.data == "digits":
+        note += " Digits are a smoke test of the code, never evidence."
+    return f"{note}\n\n{report.aligned(head, body, words)}"

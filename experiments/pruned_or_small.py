@@ -1,0 +1,87 @@
+"""Ablation: a large network that is pruned, or a small one that is dense, at the same size of the file.
+
+    python experiments/pruned_or_small.py --scale=smoke
+    python experiments/pruned_or_small.py --scale=small --data.dir=FOLDER_OF_THE_CIFAR_ARCHIVE
+
+Question: is a compressed large network more accurate and robust than a dense one of no more bytes, under one
+augmentation (AugMix)? The paper's cards are only worth their training if they are. The small ones are as wide as
+their cards' true bytes allow: mask, gains and BatchNorm count. LRR's rival is trained as often as LRR is (`cyclic`),
+and once.
+Time: smoke 2 minutes on two cores; small 6 hours; paper a day of an accelerator.
+"""
+
+import sys
+
+from lab import command, draw
+from lab.plan import CONTROL, Experiment
+from lab.recipes import LABELS, family, levels_to, varied
+from lab.verdict import Rule
+
+from cards_jax import equal_bytes, models
+from cards_jax.models import Spec
+
+AUGMENT = "augmix"
+BITS = {"lrr": 32, "ep_layerwise": 1}
+
+
+def small_width(scale, bits):
+    """Of the dense network that weighs no more than a card at the highest sparsity."""
+    side, name = scale.common.get("data.image_size", 32), scale.one
+    width = scale.common.get("model.width") or models.width(name)
+    affine = models.family(name).NORMALISED
+    spec = lambda a: Spec(name, width, 10, (side, side, 3), affine=a, bias=a)
+    budget = equal_bytes.card_bytes(spec(affine and bits == 32), scale.high, bits)
+    return equal_bytes.widest(spec(affine), budget)
+
+
+def runs(scale):
+    tune, dense = family("dense", scale.one, scale, augment=AUGMENT)
+    found = [tune, dense]
+    for kind, bits in BITS.items():
+        found += family(kind, scale.one, scale, (scale.high,), augment=AUGMENT)
+        width = {"model.width": small_width(scale, bits)}
+        label = f"small dense of {LABELS[kind]}'s bytes"
+        small = varied(dense, f"as_{kind}", label, width, CONTROL)
+        found.append(small)
+        cycles = {"method": "dense_cyclic", "pruning.cycles": levels_to(scale.high, scale)}
+        if kind == "lrr":
+            found.append(varied(small, "cyclic", f"{label}, LRR's cycles", cycles, CONTROL))
+    return found
+
+
+def rules(scale):
+    name, found = f"{scale.one}_{AUGMENT}", []
+    for kind in BITS:
+        for measure in ("clean", "corrupted"):
+            card, small = (f"{kind}_{name}", scale.high), (f"dense_{name}_as_{kind}", 0.0)
+            cyclic = (f"dense_{name}_as_{kind}_cyclic", 0.0)
+            control = (card, cyclic) if kind == "lrr" else None
+            text = f"{LABELS[kind]} beats a small dense network of its size"
+            found.append(Rule(text, measure, card, small, 1, control=control))
+    return found
+
+
+def figure(findings, out):
+    with draw.figure(6.0, 3.8) as fig:
+        axes = fig.subplots()
+        for i, run in enumerate(findings.runs()):
+            cards = findings.group(run.name)
+            if not cards:
+                continue
+            x = sum(c.result["true_bytes"] for c in cards) / len(cards) / 1e6
+            style = {"color": draw.colour("", i), "linestyle": "none"}
+            clean, robust = (100 * f(cards) for f in (findings.clean_of, findings.robust_of))
+            draw.bars(axes, [x], [robust], run.label, marker=draw.MARKERS[i], **style)
+            draw.bars(axes, [x], [clean], "", marker=draw.MARKERS[i], mfc="none", **style)
+        axes.set_xscale("log")
+        axes.set_xlabel("Size of the file (MB)")
+        axes.set_ylabel("Accuracy (%): hollow clean, filled corrupted")
+        draw.legend(fig, axes, 2)
+        draw.caption(fig, draw.about(findings, "Bars: smallest to largest seed."))
+        return draw.save(fig, draw.stem(out, "pruned_or_small"))
+
+
+EXPERIMENT = Experiment("pruned_or_small", __doc__.splitlines()[0], runs, figure, rules)
+
+if __name__ == "__main__":
+    sys.exit(command.main(EXPERIMENT))

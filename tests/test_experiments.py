@@ -1,0 +1,302 @@
+"""Experiments: every run is valid at every scale, sweeps survive failures, claims are answered by their rule."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "experiments"))
+
+from lab import command, plan, process, sweep, tuning, verdict  # noqa: E402
+from lab.plan import TUNE, Place, Run  # noqa: E402
+from lab.scales import SCALES, SMOKE  # noqa: E402
+from lab.verdict import AGREES, DISAGREES, UNDECIDED, answer  # noqa: E402
+
+from cards_jax import config, folder  # noqa: E402
+from cards_jax.evaluate.bootstrap import Estimate  # noqa: E402
+
+NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py"))
+GRID = dict(seeds=(7,), learning_rate=(0.1, 0.2), holdout=100, data__name="digits")
+
+
+def loaded(name: str) -> plan.Experiment:
+    return __import__(name).EXPERIMENT
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_run_is_a_valid_config(name, scale, tmp_path):
+    place = Place(tmp_path, {"data.name": "digits"})
+    runs = plan.ordered(loaded(name).runs(scale))
+    # Networks differ in their name alone, and every network occurs in some run that is checked here.
+    for run in {str((r.config, sorted(r.fields), r.role)): r for r in runs}.values():
+        c = plan.resolved(command._alone(run), place)
+        assert c.name == run.name and len(plan.cards_of(c)) >= 1
+    assert sum(map(len, plan.chains(runs))) == len(runs)
+    named = {run.name for run in runs}
+    for rule in loaded(name).rules(scale):
+        sides = [rule.card, rule.than, *(rule.control or ())]
+        assert {run for run, _ in sides} <= named, rule.claim
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_says_its_command_and_its_question(name):
+    text = __import__(name).__doc__
+    assert f"python experiments/{name}.py" in text and "Time:" in text and "Question:" in text
+    assert loaded(name).name == name
+
+
+# --- sweeps
+
+
+def run_of(name: str, **fields) -> Run:
+    known = ("role", "tuned_by", "source")
+    extra = {k: fields.pop(k) for k in known if k in fields}
+    fields = {"data.name": "digits", **{k.replace("__", "."): v for k, v in fields.items()}}
+    return Run(name, name, "configs/quickstart.py", {"baseline": None, **fields}, **extra)
+
+
+def trained(arguments, log, target=None):
+    """In the place of a training: its cards and results, as they would be; those named `bad` fail, `crash` die."""
+    from cards_jax import main
+
+    c = main.parse(["cards_jax", *arguments])[1]
+    if c.name.startswith("bad"):
+        return 1, 1.0
+    if c.name.startswith("crash"):
+        return -11, 1.0
+    results = []
+    for point, path in zip(config.points(c), plan.cards_of(c), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"card")
+        rates = {"learning_rate": point.learning_rate, "weight_decay": point.weight_decay}
+        results.append({**rates, "holdout_accuracy": point.learning_rate, "diverged_at": None})
+    (folder.path_of(c) / "results.json").write_text(json.dumps({"results": results}))
+    return 0, 1.0
+
+
+def test_a_failure_is_reported_the_rest_goes_on_and_a_second_sweep_does_what_is_left(tmp_path):
+    runs = [
+        run_of("tune_a", role=TUNE, **GRID),
+        run_of("a", tuned_by="tune_a"),
+        run_of("bad_tune", role=TUNE, **GRID),
+        run_of("b", tuned_by="bad_tune"),
+        run_of("crash"),
+        run_of("c", sparsity=(0.0,), method="dense"),
+        run_of("wrong", batch_size=0),
+    ]
+    runs = plan.ordered(runs)
+    named, place, said = {r.name: r for r in runs}, Place(tmp_path), []
+    failed = sweep.sweep(runs, named, place, said.append, trained)
+    assert [line.partition(":")[0] for line in failed] == ["bad_tune", "b", "crash", "wrong"]
+    assert "exit code 1" in failed[0] and "signal 11" in failed[2] and "batch_size=0" in failed[3]
+    states = {r.name: sweep.look(r, named, place).state for r in runs if r.name != "wrong"}
+    assert states == {
+        **dict.fromkeys(("tune_a", "a", "c"), sweep.DONE),
+        **dict.fromkeys(("bad_tune", "crash"), sweep.READY),
+        "b": sweep.WAITING,
+    }
+    chosen = sweep.look(named["a"], named, place).config
+    assert chosen.learning_rate == (0.2,)  # the better of the grid on holdout images
+    again = []
+    sweep.sweep(runs, named, place, said.append, lambda *a: again.append(a[0]) or trained(*a))
+    assert [part[1] for part in (a[2].split("=") for a in again)] == ["bad_tune", "crash"]
+
+
+def test_a_lost_card_makes_a_run_unfinished_and_more_seeds_do_too(tmp_path):
+    run, place = run_of("a"), Place(tmp_path)
+    sweep.sweep([run], {"a": run}, place, str, trained)
+    step = sweep.look(run, {"a": run}, place)
+    assert step.state == sweep.DONE
+    more = run_of("a", seeds=(0, 1, 2))
+    assert sweep.look(more, {"a": more}, place).state == sweep.READY
+    plan.cards_of(step.config)[0].unlink()
+    assert sweep.look(run, {"a": run}, place).state == sweep.READY
+
+
+def test_machines_share_all_runs_and_need_nothing_of_each_other():
+    runs = plan.ordered(loaded("figure1").runs(SMOKE))
+    parts = [sweep.part(runs, i, 3) for i in range(3)]
+    assert sorted(r.name for p in parts for r in p) == sorted(r.name for r in runs)
+    for part in parts:
+        names = [r.name for r in part]
+        for run in part:
+            assert all(names.index(n) < names.index(run.name) for n in run.needs)
+
+
+def test_a_run_that_saved_after_a_signal_ends_the_sweep(tmp_path):
+    run = run_of("a")
+    with pytest.raises(process.Interrupted):
+        sweep.sweep([run], {"a": run}, Place(tmp_path), str, lambda *a: (process.REQUEUE, 1.0))
+
+
+def test_plans_that_cannot_be_are_refused():
+    with pytest.raises(config.ConfigError, match="needs x, which is not declared"):
+        plan.ordered([run_of("a", tuned_by="x")])
+    with pytest.raises(config.ConfigError, match="declared twice"):
+        plan.ordered([run_of("a"), run_of("a", epochs=3)])
+
+
+# --- tuning
+
+
+def test_the_grid_is_chosen_on_holdout_images_without_what_diverged():
+    row = lambda lr, accuracy, died=None: {
+        "learning_rate": lr,
+        "weight_decay": 0.0,
+        "holdout_accuracy": accuracy,
+        "test_accuracy": 1 - (accuracy or 0),
+        "diverged_at": died,
+    }
+    found = tuning.choose([row(0.1, 0.5), row(0.1, 0.7), row(0.2, 0.9), row(0.2, None, 3)])
+    assert found["learning_rate"] == 0.1 and len(found["tried"]) == 2
+    with pytest.raises(ValueError, match="every point"):
+        tuning.choose([row(0.2, None, 3)])
+    with pytest.raises(ValueError, match="holdout"):
+        tuning.choose([row(0.2, None)])
+
+
+# --- verdicts
+
+
+def estimate(low: float, high: float, n: int = 5) -> Estimate:
+    return Estimate((low + high) / 2, low, high, low, high, n)
+
+
+@pytest.mark.parametrize(
+    "low, high, sign, within, verdict",
+    [
+        (0.1, 2, 1, None, AGREES),
+        (-2, -0.1, 1, None, DISAGREES),
+        (-0.1, 2, 1, None, UNDECIDED),
+        (-2, -0.1, -1, None, AGREES),
+        (0.1, 2, -1, None, DISAGREES),
+        (-2, -0.1, 0, None, AGREES),
+        (-1, 1, 0, None, UNDECIDED),
+        (-0.4, 0.3, 1, 0.5, AGREES),
+        (-0.4, 0.6, 1, 0.5, UNDECIDED),
+        (-3, -0.6, 1, 0.5, DISAGREES),
+    ],
+)
+def test_a_claim_is_answered_only_where_the_interval_says_so(low, high, sign, within, verdict):
+    assert answer(estimate(low, high), sign, within) == verdict
+    assert answer(estimate(low, high, n=4), sign, within) == UNDECIDED
+    assert answer(None, sign, within) == UNDECIDED
+
+
+class Planted:
+    """Five seeds, in which `a` is right about more of the same images than `b`; seeds differ more than a and b do."""
+
+    corrupted, source, title, scale, missing = ("x",), None, "planted", SMOKE, ()
+
+    def __init__(self, better: float, images: int = 400):
+        rng = np.random.default_rng(0)
+        level = rng.uniform(0.2, 0.8, 5)
+        luck = rng.random((5, images))
+        self.right = {
+            "a": luck < (level + better)[:, None],
+            "b": luck < level[:, None],
+        }
+
+    def group(self, run, sparsity):
+        return [PlantedCard(seed, right) for seed, right in enumerate(self.right[run])]
+
+
+class PlantedCard:
+    def __init__(self, seed, right):
+        self.result, self._right = {"seed": seed}, right
+
+    def right(self, names):
+        return self._right.astype(float)
+
+
+@pytest.mark.parametrize("better, verdict", [(0.05, AGREES), (-0.05, DISAGREES), (0, UNDECIDED)])
+def test_pairs_of_seeds_decide_where_means_of_seeds_could_not(better, verdict):
+    found = verdict_rows(Planted(better))[0]
+    assert found["verdict"] == verdict and found["n"] == 5
+    assert found["because_of_pruning"] == ("yes" if verdict == AGREES else "not shown")
+
+
+def verdict_rows(planted):
+    control = (("a", 0.9), ("b", 0.0))
+    rule = verdict.Rule("a is better", "corrupted", ("a", 0.9), ("b", 0.0), 1, control=control)
+    rows = verdict.judge(planted, [rule])
+    assert "a is better" in verdict.markdown(rows, planted)
+    return rows
+
+
+# --- the command
+
+
+def code_of(*arguments: str) -> int:
+    try:
+        return command.main(loaded("figure1"), arguments)
+    except SystemExit as end:
+        return end.code
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["--scale=huge"], "--scale"),
+        (["fly"], "action"),
+        (["--index=0"], "--index, --of"),
+        (["--index=3", "--of=3"], "allowed is 0 to 2"),
+        (["--gflops=0"], "--gflops"),
+        (["--epochs=3"], "--epochs=3"),
+        (["list", "--config.epoch=3"], "the nearest is 'epochs'"),
+        (["list", "--config.epochs=0"], "epochs=0"),
+        (["--workdir="], "workdir"),
+        (["collect", "--workdir=nowhere"], "no run is finished there yet"),
+        (["run", "--scale=small", "--data.dir=nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_end_with_one_line_and_code_two(arguments, text, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert code_of(*arguments) == 2
+    said = capsys.readouterr().err
+    assert text in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_lists_and_estimates_without_writing(capsys, tmp_path):
+    for action in ("list", "estimate"):
+        assert code_of(action, f"--workdir={tmp_path}") == 0
+        assert "lrr_conv2" in capsys.readouterr().out
+    assert code_of("list", "--commands", f"--workdir={tmp_path}") == 0
+    assert "python -m cards_jax.main --config=configs/lrr_conv.py:conv2" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+# --- everything, small
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Path:
+    """Experiments share their runs here, as they do elsewhere."""
+    return tmp_path_factory.mktemp("experiments")
+
+
+def start(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    line = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), *arguments]
+    places = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    given = {**os.environ, "PYTHONPATH": places}
+    return subprocess.run(line, env=given, capture_output=True, text=True, timeout=1800)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke_scale_ends_in_figures_and_is_not_repeated(name, smoke):
+    first = start(name, "--scale=smoke", f"--workdir={smoke}")
+    assert first.returncode == 0, first.stderr
+    out = smoke / "figures" / name
+    drawn = [p for p in out.iterdir() if p.suffix in (".png", ".md") and p.stat().st_size]
+    assert drawn and "FAILED" not in first.stderr
+    again = start(name, "run", "--scale=smoke", f"--workdir={smoke}")
+    assert again.returncode == 0 and not re.search(r"\] \S+: \d+ cards", again.stderr)
