@@ -211,6 +211,9 @@ def main(argv: list[str]) -> int:
     """`run`, with every expected failure as one line on stderr and an exit code; other processes end with it."""
     try:
         code = run_in_a_line(argv)
+    except peers.Lost as error:
+        print(f"cards_jax: {error}", file=sys.stderr, flush=True)
+        os._exit(REQUEUE)  # an exit that waits for nobody
     except Exception as error:
         peers.explain()
         if peers.alone():

@@ -27,6 +27,7 @@ GRACE = 3.0  # seconds in which the connections explain what else went wrong
 SLACK = 30  # seconds that JAX's own heartbeat waits longer: ours has the word
 NEVER = 10**6  # seconds that JAX waits at the end, as process 0 may have plots to draw
 NAME = 256  # bytes for the name of process 0's host
+EARLY = "not all processes met: one is gone, or never came; the same command continues"
 
 
 def announced(environment: Mapping[str, str] = os.environ) -> int:
@@ -38,11 +39,17 @@ def announced(environment: Mapping[str, str] = os.environ) -> int:
     return max([1, *(int(n) for n in found if n.isdecimal())])
 
 
+class Lost(Exception):
+    """A process went away before all had met; the message says so."""
+
+
 def join(address: str | None, count: int | None, number: int | None, patience: float) -> None:
     """Meet the other processes, and hold the roll from now on.
 
-    What is None is asked of the cluster. Raises ValueError or RuntimeError where the processes do not meet.
+    What is None is asked of the cluster. Raises ValueError or RuntimeError where the processes do not meet, Lost where
+    one of them is lost meanwhile.
     """
+    _take_aborts()
     # Its handler would keep a SIGTERM from us until ours is there.
     jax.config.update("jax_enable_preemption_service", False)
     given = None not in (address, count, number)
@@ -96,7 +103,11 @@ def _hold(address: str | None, patience: float) -> None:
     port = server.getsockname()[1] if server else 0
     name = np.frombuffer(socket.gethostname().encode()[:NAME].ljust(NAME), np.uint8)
     secret = np.frombuffer(secrets.token_bytes(16), np.uint8)
-    port, name, secret = multihost_utils.broadcast_one_to_all((np.int32(port), name, secret))
+    jax.devices()  # where there are none, that is said as what it is
+    try:
+        port, name, secret = multihost_utils.broadcast_one_to_all((np.int32(port), name, secret))
+    except Exception:  # of many kinds
+        raise Lost(EARLY) from None
     host = address.rpartition(":")[0].strip("[]") if address else bytes(name).decode().strip()
     hello = f"hello {bytes(secret).hex()}"
     try:
@@ -109,7 +120,6 @@ def _hold(address: str | None, patience: float) -> None:
         return
     _roll = Roll(connections, number, count, patience)
     threading.Thread(target=_roll.listen, name="roll", daemon=True).start()
-    _take_aborts(_roll)
 
 
 def _server() -> socket.socket:
@@ -149,14 +159,22 @@ def connect(host: str, port: int, hello: str) -> socket.socket:
     return connection
 
 
-def _take_aborts(roll: "Roll") -> None:
+def _take_aborts() -> None:
     """Have the last word where JAX aborts this process, which it does in a thread of its own, at once."""
     # A handler of Python's would run in the main thread, which may wait for a process that is gone.
-    take = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: roll.aborted())
-    roll.kept_alive = take
     libc = ctypes.CDLL(None)
     libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
-    libc.signal(signal.SIGABRT, ctypes.cast(take, ctypes.c_void_p))
+    libc.signal(signal.SIGABRT, ctypes.cast(_aborted, ctypes.c_void_p))
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _aborted(number: int) -> None:
+    """After the return the process is aborted."""
+    if _roll:
+        _roll.aborted()
+    else:
+        _say(EARLY)
+        os._exit(LOST)
 
 
 class Roll:
@@ -196,7 +214,7 @@ class Roll:
         self._exit(code)
 
     def aborted(self) -> None:
-        """In a handler of SIGABRT: after the return the process is aborted, whatever the reason was."""
+        """What JAX does to a process that lost its service; anything else that aborts it may be the reason, too."""
         if self._code is not None:  # waiting for the others to end as well
             self._exit(self._code)
         time.sleep(GRACE)  # the other thread ends this process if another one is gone

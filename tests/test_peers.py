@@ -245,7 +245,7 @@ def _kill(team: Team, number: int, moment) -> list[int]:
     team.processes[number].kill()
     began = time.monotonic()
     codes = team.codes()
-    assert time.monotonic() - began < 30  # they end at once; the machine may be slow
+    assert time.monotonic() - began < 60  # at once, but machines may be busy
     return codes
 
 
@@ -263,7 +263,10 @@ def test_a_killed_process_ends_the_other_and_the_same_command_continues(
     assert codes[number] == -signal.SIGKILL
     assert codes[1 - number] == 75, team.said(1 - number)
     assert "Traceback" not in team.said(1 - number)
-    assert team.last_line(1 - number) == f"cards_jax: {GONE.format(number).replace('of 3', 'of 2')}"
+    words = {GONE.format(number).replace("of 3", "of 2")}
+    if moment == "it joins":
+        words.add(peers.EARLY)
+    assert team.last_line(1 - number).removeprefix("cards_jax: ") in words
     again = Team(runner, 2)
     assert again.codes() == [0, 0], again.said(0)
     if moment == "it saved":
