@@ -17,29 +17,38 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-class Team:
-    """The processes of one command; what each printed is in `said`."""
+def _slurm(number: int, count: int, port: int) -> dict[str, str]:
+    """What `srun` sets; JAX makes its port of the job's number."""
+    return {
+        "SLURM_JOB_ID": str(port),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": str(count),
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(number),
+        "SLURM_STEP_NUM_NODES": "1",
+    }
 
-    def __init__(self, runner: Runner, count: int, *more: str, environment: dict | None = None):
+
+class Team:
+    """The processes of one command; slurm: told how many by the environment, not by flags."""
+
+    def __init__(self, runner: Runner, count: int, *more: str, slurm: bool = False):
         self.outs = [runner.workdir / f"out{i}.txt" for i in range(count)]
-        flags = [
-            *runner.arguments,
-            f"--config.compute.devices={count}",
-            f"--coordinator_address=localhost:{free_port()}",
-            f"--num_processes={count}",
-            *more,
-        ]
+        port = free_port()
+        flags = [*runner.arguments, f"--config.compute.devices={count}", *more]
+        told = [f"--coordinator_address=localhost:{port}", f"--num_processes={count}"]
         given = {"JAX_PLATFORMS": "cpu", **{k.upper(): str(v) for k, v in CACHING.items()}}
         given |= {"PYTHONPATH": os.pathsep.join(sys.path)}
         self.processes = []
         for i, out in enumerate(self.outs):
-            command = [sys.executable, "-m", "cards_jax.main", *flags, f"--process_id={i}"]
+            own = [] if slurm else [*told, f"--process_id={i}"]
+            command = [sys.executable, "-m", "cards_jax.main", *flags, *own]
             with out.open("wb") as file:
                 self.processes.append(
                     subprocess.Popen(
                         command,
                         cwd=Path(main.__file__).parents[1],
-                        env={**os.environ, **given, **(environment or {})},
+                        env={**os.environ, **given, **(_slurm(i, count, port) if slurm else {})},
                         stdout=file,
                         stderr=subprocess.STDOUT,
                     )

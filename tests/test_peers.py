@@ -275,6 +275,15 @@ def test_a_killed_process_ends_the_other_and_the_same_command_continues(
 
 
 @pytest.mark.slow
+def test_under_slurm_no_flag_is_needed(make, reference):
+    runner = make("slurm", **CHANGES)
+    team = Team(runner, 2, slurm=True)
+    assert team.codes() == [0, 0], team.said(0)
+    assert json.loads((runner.path / "versions.json").read_text())["processes"] == 2
+    runs.assert_same(runner.path, reference(2))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 2])
 def test_of_four_processes_one_is_killed(make, reference, number):
     runner = make("four", **CHANGES)
