@@ -9,12 +9,12 @@ import contextlib
 import ctypes
 import os
 import secrets
-import select
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from multiprocessing import connection
 
 import jax
 import numpy as np
@@ -134,29 +134,29 @@ def answer(server: socket.socket, hello: str, count: int) -> dict[int, socket.so
     with server:
         while len(found) < count:
             server.settimeout(max(0.01, end - time.monotonic()))
-            connection, _ = server.accept()
-            said, _, number = _first_line(connection).rpartition(" ")
+            other, _ = server.accept()
+            said, _, number = _first_line(other).rpartition(" ")
             if secrets.compare_digest(said.encode(), hello.encode()) and number.isdecimal():
-                found[int(number)] = connection
+                found[int(number)] = other
             else:
-                connection.close()
+                other.close()
     return found
 
 
-def _first_line(connection: socket.socket) -> str:
-    connection.settimeout(5)
+def _first_line(other: socket.socket) -> str:
+    other.settimeout(5)
     content = b""
     with contextlib.suppress(OSError):
         while not content.endswith(b"\n") and len(content) < 100:
-            content += connection.recv(1) or b"\n"
+            content += other.recv(1) or b"\n"
     return content.decode(errors="replace").strip()
 
 
 def connect(host: str, port: int, hello: str) -> socket.socket:
     """A connection to process 0, which says hello."""
-    connection = socket.create_connection((host, port), timeout=PATIENCE)
-    connection.sendall(f"{hello}\n".encode())
-    return connection
+    other = socket.create_connection((host, port), timeout=PATIENCE)
+    other.sendall(f"{hello}\n".encode())
+    return other
 
 
 def _take_aborts() -> None:
@@ -198,8 +198,8 @@ class Roll:
         self._heard = dict.fromkeys(connections, time.monotonic())
         self._rest = dict.fromkeys(connections, b"")
         self._code: int | None = None  # of this process, once it is done
-        for connection in connections.values():
-            connection.settimeout(5)
+        for other in connections.values():
+            other.settimeout(5)
 
     def leave(self, code: int) -> None:
         """This process is done."""
@@ -226,16 +226,16 @@ class Roll:
             if time.monotonic() - told > pulse:
                 told = time.monotonic()
                 self._send(".")
-            ready, _, _ = select.select(list(self.connections.values()), [], [], pulse)
-            for number, connection in list(self.connections.items()):
-                if connection in ready:
-                    self._hear(number, connection)
+            ready = connection.wait(list(self.connections.values()), pulse)
+            for number, other in list(self.connections.items()):
+                if other in ready:
+                    self._hear(number, other)
                 elif time.monotonic() - self._heard[number] > self.patience:
                     self._lost(number, f"said nothing for {self.patience:g} seconds")
 
-    def _hear(self, number: int, connection: socket.socket) -> None:
+    def _hear(self, number: int, other: socket.socket) -> None:
         try:
-            content = connection.recv(4096)
+            content = other.recv(4096)
         except OSError:
             content = b""
         if not content:
@@ -267,9 +267,9 @@ class Roll:
         self._exit(code)
 
     def _send(self, line: str) -> None:
-        for connection in list(self.connections.values()):
+        for other in list(self.connections.values()):
             with contextlib.suppress(OSError):  # its end is noticed by who listens
-                connection.sendall(f"{line}\n".encode())
+                other.sendall(f"{line}\n".encode())
 
 
 def _say(text: str) -> None:

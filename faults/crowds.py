@@ -12,13 +12,13 @@ from faults.trial import LOST, REFUSED, SAME, SILENT, TRACEBACK, Trial
 
 
 def total(quick: bool) -> int:
-    return 2 if quick else 2 * 5 + 3 * 3
+    return 2 if quick else 2 * 4 + 3 * 2
 
 
 def trials(place: Path, quick: bool) -> Iterator[Trial]:
     stage, chance = Stage(place), random.Random(0)
     stage.reference()
-    for count in [2] if quick else [2] * 5 + [3] * 3:
+    for count in [2] if quick else [2] * 4 + [3] * 2:
         yield from _crowd(stage, chance, count)
 
 

@@ -125,7 +125,9 @@ def _on_the_disk(disk: Path, cache: Path, finished: Path, rooms: list[int]) -> I
     yield _tried(runner, disk, None)
     shutil.copytree(runner.path, finished / "run")
     before = {
-        p: p.read_bytes() for p in runner.path.rglob("*.*") if p.name != "log.txt" and p.is_file()
+        p: p.read_bytes()
+        for p in runner.path.rglob("*.*")
+        if p.name not in ("log.txt", ".lock") and p.is_file()
     }
     case = _tried(runner, disk, 0)
     case["kept"] = all(p.exists() and p.read_bytes() == content for p, content in before.items())

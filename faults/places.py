@@ -16,7 +16,6 @@ from faults import mounts
 from faults.stage import Stage, difference, kept, saved_steps, telling
 from faults.trial import LOST, MENDED, REFUSED, SAME, TRACEBACK, Trial
 
-NOBODY = 65534
 MOMENTS = {
     "before the start": None,
     "as a group begins": "state.json",
@@ -50,7 +49,7 @@ def trials(place: Path, quick: bool) -> Iterator[Trial]:
     report = mounts.within(place / "disk", 8, "faults.places", stage.cache, place / "ends")
     for case in report:
         yield _stopped_and_gone_on(case, place / "ends", reference.path)
-    yield from _as_nobody(stage)
+    yield from _unprivileged(stage)
     for what, (name, moment) in VANISHING.items():
         yield _vanishing(stage, what, name, moment)
     for what in LATER:
@@ -67,34 +66,41 @@ def _stopped_and_gone_on(case: dict, ends: Path, reference: Path) -> Trial:
     return Trial(fault, SAME, case["said"])
 
 
-# --- an unprivileged user, for whom a folder's mode counts
+# --- a child without the right to ignore the modes of folders
 
 
-def _as_nobody(stage: Stage) -> Iterator[Trial]:
-    """With the rights of another user: a workdir, and a finished run, that belong to root."""
-    for fault, path in (
-        ("a read-only workdir, for an unprivileged user", stage.runner()),
-        ("a read-only finished run, for an unprivileged user", stage.reference()),
+def _unprivileged(stage: Stage) -> Iterator[Trial]:
+    """Folders of mode 555: a new workdir, and a finished run."""
+    for fault, runner in (
+        ("a read-only workdir, for an unprivileged process", stage.runner()),
+        ("a read-only finished run, for an unprivileged process", stage.runner()),
     ):
-        yield _by_nobody(fault, path)
+        if "finished" in fault:
+            runs.copied(stage.reference().path, runner.path)
+        yield _without_rights(fault, runner)
 
 
-def _by_nobody(fault: str, runner: Runner) -> Trial:
-    if os.geteuid():
-        return Trial(fault, REFUSED, "not tried: only root can act as another user")
+def _without_rights(fault: str, runner: Runner) -> Trial:
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if not os.geteuid() else []
+    command = [*drop, sys.executable, "-m", "cards_jax.main", *runner.arguments]
     before = runs.snapshot(runner.path)
-    command = [sys.executable, "-m", "cards_jax.main", *runner.arguments]
-    done = subprocess.run(
-        command,
-        cwd=Path(main.__file__).parents[1],
-        env={**os.environ, "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"},
-        user=NOBODY,
-        group=NOBODY,
-        extra_groups=[],
-        capture_output=True,
-        text=True,
-        timeout=runs.PATIENCE,
-    )
+    folders = [runner.workdir, runner.path, *runner.path.rglob("*")]
+    for path in folders:
+        if path.is_dir():
+            path.chmod(0o555)
+    try:
+        done = subprocess.run(
+            command,
+            cwd=Path(main.__file__).parents[1],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            timeout=runs.PATIENCE,
+        )
+    finally:
+        for path in folders:
+            if path.is_dir():
+                path.chmod(0o755)
     if "Traceback" in done.stderr:
         return Trial(fault, TRACEBACK, done.stderr)
     fine = done.returncode == 1 and runs.snapshot(runner.path) == before

@@ -1,5 +1,6 @@
 """Where runs are disturbed: their configs, the undisturbed ones beside them, and how both are compared."""
 
+import csv
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -75,8 +76,14 @@ def difference(path: Path, reference: Path) -> str:
     return ", ".join(n for n in mine.keys() | wanted.keys() if mine.get(n) != wanted.get(n))
 
 
-def _tables(path: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in (path / "tables").glob("*.csv")}
+def _tables(path: Path) -> dict[str, list[dict[str, str]]]:
+    """Without the bytes of card files, which hold the commit that wrote them."""
+    found = {}
+    for file in (path / "tables").glob("*.csv"):
+        with file.open(newline="", encoding="utf-8") as text:
+            rows = list(csv.DictReader(text))
+        found[file.name] = [{k: v for k, v in r.items() if "bytes" not in k} for r in rows]
+    return found
 
 
 def saved_steps(runner: Runner) -> dict[str, list[int]]:
