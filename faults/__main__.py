@@ -8,6 +8,7 @@ import argparse
 import importlib
 import sys
 import tempfile
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,19 +73,26 @@ def main() -> int:
     done = trial.read(args.save.with_suffix(".csv")) if args.save and not args.anew else []
     if args.save and args.anew:  # of the kinds that are asked for
         done = [r for r in trial.read(args.save.with_suffix(".csv")) if r["kind"] not in args.only]
+    failed = []
     with tempfile.TemporaryDirectory(prefix="faults_") as temporary:
         work = args.work or Path(temporary)
         for kind in args.only:
             if any(row["kind"] == kind for row in done):
                 print(f"{kind}: done already", file=sys.stderr)
                 continue
+            try:
+                found = tried(kind, work, args.quick)
+            except Exception:  # the others are tried all the same
+                traceback.print_exc()
+                failed.append(kind)
+                continue
             about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit()}
-            done += trial.rows(kind, tried(kind, work, args.quick), about)
+            done += trial.rows(kind, found, about)
             done.sort(key=lambda row: KINDS.index(row["kind"]))
             if args.save:
                 save(args.save, done, notes)
     print(trial.markdown(done, notes))
-    return int(any(row["outcome"] in trial.BAD for row in done))
+    return int(bool(failed) or any(row["outcome"] in trial.BAD for row in done))
 
 
 if __name__ == "__main__":
