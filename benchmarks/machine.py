@@ -40,7 +40,7 @@ def describe(module: str) -> list[str]:
     load = " ".join(f"{x:.1f}" for x in os.getloadavg())
     return [
         f"command: `{shlex.join(['python', '-m', module, *sys.argv[1:]])}`",
-        f"date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {_commit()}",
+        f"date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit()}",
         f"machine: {_processor()}, {cores()} cores, {memory:.0f} GiB, {platform.system()}; "
         f"load averages before the run {load}",
         f"versions: Python {platform.python_version()}, jax {version('jax')}, {_torch()}",
@@ -54,7 +54,8 @@ def _torch() -> str:
         return "no torch"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit of this checkout, and whether it was changed since."""
     found = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude=*"],
         cwd=Path(__file__).parent,

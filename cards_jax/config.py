@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from cards_jax import augment
+from cards_jax import augment, files
 
 AXES = ("seeds", "sparsity", "learning_rate", "weight_decay")
 
@@ -217,7 +217,7 @@ def to_json(c: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """The config of a snapshot; fields that it does not know keep their defaults.
+    """The config of a snapshot; fields that it does not know keep their defaults. A hash in it has to fit.
 
     Raises ConfigError for fields that do not exist and for values of another type, ValueError for what is no snapshot.
     """
@@ -227,7 +227,7 @@ def from_json(text: str) -> ConfigDict:
         raise ValueError(str(error)) from None
     if not isinstance(snapshot, dict):
         raise ValueError(f"an object with fields expected, got {type(snapshot).__name__}")
-    return completed(_flat_dict(snapshot))
+    return completed(_flat_dict(files.checked(snapshot)))
 
 
 def completed(fields: dict[str, Any]) -> ConfigDict:

@@ -18,11 +18,8 @@ from cards_jax.train import Recipe
 HEADROOM = 0.6  # share of the free memory that a group may plan with: the estimate is rough
 
 
-def realization_bytes(c: ConfigDict, recipe: Recipe, phase: Phase) -> int:
-    """Rough memory of one realization in training: its state, gradients, weights, and saved activations.
-
-    Activations are what reverse-mode differentiation keeps of one batch, by shapes alone.
-    """
+def state_shapes(c: ConfigDict, recipe: Recipe) -> train.TrainState:
+    """What a checkpoint holds of one realization, as shapes."""
     whole = dataclasses.replace(recipe, batch_axis=None)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     scalars = train.Scalars(jax.ShapeDtypeStruct((), jnp.uint32), scalar, scalar, scalar)
@@ -31,14 +28,21 @@ def realization_bytes(c: ConfigDict, recipe: Recipe, phase: Phase) -> int:
     # What a method is given are masks at most: as large as those that pruning starts with.
     init = getattr(pruning if hasattr(method, "given") else method, "init", None)
     init = init and partial(init, c)
-    state = jax.eval_shape(lambda s: train.deal(s, {}, whole, init, saves), scalars)
+    return jax.eval_shape(lambda s: train.deal(s, {}, whole, init, saves), scalars)
+
+
+def realization_bytes(c: ConfigDict, recipe: Recipe, phase: Phase) -> int:
+    """Rough memory of one realization in training: its state, gradients, weights, and saved activations.
+
+    Activations are what reverse-mode differentiation keeps of one batch, by shapes alone.
+    """
+    whole = dataclasses.replace(recipe, batch_axis=None)
+    state = state_shapes(c, recipe)
     shapes = [x.shape for x in jax.tree.leaves(tree.only_prunable(state.card.params))]
     row = phase.keep(shapes, 0.0)[0]
     keep = jax.ShapeDtypeStruct(row.shape, row.dtype)
     part = recipe.batch_size // recipe.split
-    image = jax.ShapeDtypeStruct(recipe.spec.image_HWC, jnp.float32)
-    views = jax.eval_shape(recipe.views, jax.random.key(0), image).shape[0]
-    images = jax.ShapeDtypeStruct((views * part, *recipe.spec.image_HWC), jnp.float32)
+    images = jax.ShapeDtypeStruct((views(recipe) * part, *recipe.spec.image_HWC), jnp.float32)
     labels = jax.ShapeDtypeStruct((part,), jnp.int32)
 
     def backward(card, keep, images, labels):
@@ -48,6 +52,12 @@ def realization_bytes(c: ConfigDict, recipe: Recipe, phase: Phase) -> int:
     saved = tree.nbytes(jax.eval_shape(backward, state.card, keep, images, labels))
     params = tree.nbytes(state.card.params)
     return tree.nbytes(state) + 3 * params + int(1.5 * saved)
+
+
+def views(recipe: Recipe) -> int:
+    """How many images the augmentation makes of one."""
+    image = jax.ShapeDtypeStruct(recipe.spec.image_HWC, jnp.float32)
+    return jax.eval_shape(recipe.views, jax.random.key(0), image).shape[0]
 
 
 def free_bytes() -> int:

@@ -91,9 +91,23 @@ def amend(folder: Path, note: dict) -> None:
     _write_manifest(folder, _read_manifest(folder)["files"], note)
 
 
+def vouched(content: dict) -> dict:
+    """JSON-able content with the SHA-256 of itself, for `checked`."""
+    return {**content, "sha256": _digest(content)}
+
+
+def checked(content: dict) -> dict:
+    """What `vouched` was given; content without a hash, as people write it, is taken as it is. Raises Damaged."""
+    if "sha256" not in content:
+        return content
+    content = dict(content)
+    if content.pop("sha256") != _digest(content):
+        raise Damaged("it is not as it was written")
+    return content
+
+
 def _write_manifest(folder: Path, files: dict, note: dict) -> None:
-    content = {"files": files, "note": note}
-    whole = {**content, "sha256": _digest(content)}
+    whole = vouched({"files": files, "note": note})
     write_atomically(folder / MANIFEST, json.dumps(whole, indent=1) + "\n")
 
 

@@ -61,12 +61,17 @@ def read_state(folder: Path) -> State | None:
     if not path.exists():
         return None
     try:
-        fields = json.loads(path.read_bytes())
-        return State(fields["data"], [Record.read(r) for r in fields["groups"]])
+        fields = files.checked(json.loads(path.read_bytes()))
+        return State(**{**fields, "groups": [Record.read(r) for r in fields["groups"]]})
     except (ValueError, TypeError, KeyError) as error:
         raise Damaged(
             f"{path} is damaged ({_short(error)}): put it back from a copy, or begin anew in another workdir"
         ) from None
+
+
+def write_state(folder: Path, state: State) -> None:
+    """state.json, with a hash: a bit of it may decide what is trained."""
+    write_json(folder / "state.json", files.vouched(dataclasses.asdict(state)))
 
 
 def path_of(c: ConfigDict) -> Path:
@@ -91,6 +96,11 @@ def read_config(folder: str | Path) -> ConfigDict:
     if path_of(c) != folder:
         raise ConfigError(f"resume={folder}: its config.json belongs to {path_of(c).name}")
     return c
+
+
+def write_config(folder: Path, c: ConfigDict) -> None:
+    """The snapshot of a run, with a hash. Without it, people may change the file; the folder's name tells what fits."""
+    write_json(folder / "config.json", files.vouched(c.to_dict()))
 
 
 def _snapshot(folder: Path) -> ConfigDict:

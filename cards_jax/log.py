@@ -46,7 +46,7 @@ class MetricsLog:
 
     `columns` are the keys a row may have, in the order of the CSV. With `active=False` (any process
     but the first) nothing is read or written. Raises ValueError where the folder holds a CSV with
-    other columns.
+    other columns, or where one file contradicts the other: one of them was damaged.
     """
 
     def __init__(self, folder: str | Path, columns: Sequence[str], active: bool = True):
@@ -60,6 +60,7 @@ class MetricsLog:
                     path.touch()
                 _cut_torn_line(path)
             self._check_header()
+            self._check_twins()
             self._lengths = self._sizes()
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -153,6 +154,21 @@ class MetricsLog:
                 f"{path} has the columns {', '.join(header)}; "
                 f"this run writes {', '.join(self.columns)}"
             )
+
+    def _check_twins(self) -> None:
+        """Each row is there twice, but for those that a killed process wrote to, or dropped from, one file only."""
+        ours, theirs = self._paths["metrics.jsonl"], self._paths["metrics.csv"]
+        table = [[row.get(column) for column in self.columns] for row in read_metrics(ours)]
+        lines = [csv_text([row]).encode() for row in table]
+        others = theirs.read_bytes().splitlines(keepends=True)[1:]
+        pairs = {ours: lines, theirs: others}
+        fewer, more = sorted(pairs, key=lambda path: len(pairs[path]))
+        rest = iter(pairs[more])
+        for number, line in enumerate(pairs[fewer], 1 if fewer == ours else 2):
+            if line not in rest:
+                raise ValueError(
+                    f"{fewer}, line {number}: not in {more.name}: one of these two files was damaged"
+                )
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import sys
+import traceback
 from pathlib import Path
 
 import jax
@@ -15,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import cards_jax
-from cards_jax import config, folder, programs, realizations
+from cards_jax import config, folder, peers, programs, realizations
 from cards_jax.config import ConfigError
 
 FAILED, MISUSED = 1, 2  # exit codes
@@ -108,6 +109,9 @@ def define_flags(values: flags.FlagValues, c: ConfigDict | None, argv: list[str]
     flags.DEFINE_string("coordinator_address", None, "host:port of process 0", **define)
     flags.DEFINE_integer("num_processes", None, "processes of this run", 1, **define)
     flags.DEFINE_integer("process_id", None, "number of this process", 0, **define)
+    flags.DEFINE_bool("distributed", False, "ask the cluster for these three (TPU pod)", **define)
+    text = "seconds of silence after which a process counts as gone"
+    flags.DEFINE_float("peer_timeout", peers.PATIENCE, text, 1, **define)
 
 
 def explained(error: Exception, values: flags.FlagValues) -> ConfigError:
@@ -165,13 +169,13 @@ def use_flags(c: ConfigDict) -> None:
 def prepare_jax(c: ConfigDict, values: flags.FlagValues) -> None:
     """Devices, processes and caches, before the first computation: nothing here may touch a device."""
     use_flags(c)
-    processes = values.num_processes or 1
+    processes = values.num_processes or peers.announced()
     realizations.use_cores(c.compute.devices, processes)
     cache = Path(c.workdir).absolute() / "cache" / "xla"
     if not values.dry_run:
         programs.sweep(cache)
         jax.config.update("jax_compilation_cache_dir", str(cache))
-    if values.coordinator_address or processes > 1:
+    if values.coordinator_address or values.distributed or processes > 1:
         distribute(values)
 
 
@@ -179,7 +183,7 @@ def distribute(values: flags.FlagValues) -> None:
     """Join the other processes; ConfigError where the flags do not tell how."""
     given = (values.coordinator_address, values.num_processes, values.process_id)
     try:
-        jax.distributed.initialize(*given)
+        peers.join(*given, values.peer_timeout)
     except (ValueError, RuntimeError) as error:
         names = "coordinator_address, num_processes, process_id"
         raise ConfigError(f"{names}={given}: {error}") from None
@@ -210,10 +214,29 @@ def run(argv: list[str]) -> int:
 
 
 def main(argv: list[str]) -> int:
+    """`run`, with every expected failure as one line on stderr and an exit code; other processes end with it."""
+    try:
+        code = run_in_a_line(argv)
+    except peers.Lost as error:
+        print(f"cards_jax: {error}", file=sys.stderr, flush=True)
+        os._exit(REQUEUE)  # an exit that waits for nobody
+    except Exception as error:
+        peers.explain()
+        if peers.alone():
+            raise
+        traceback.print_exc()
+        peers.fail(FAILED, one_line(error))
+    peers.leave(code)
+    return code
+
+
+def run_in_a_line(argv: list[str]) -> int:
     """`run`, with every expected failure as one line on stderr and an exit code."""
 
     def end(code: int, text: str) -> int:
+        peers.explain()
         print(f"cards_jax: {text}", file=sys.stderr)
+        peers.fail(code, text)
         return code
 
     try:

@@ -146,29 +146,57 @@ def layout(
         as many as are left over and divide the batch.
       batch_size: images per batch, which `split` has to divide.
       devices: how many to use; 0 is all.
-      exact: the group keeps its size (it was begun elsewhere), and uses as many devices as divide it; otherwise it is
-        padded to a multiple of the mesh's rows.
+      exact: the group keeps its size (it was begun elsewhere): the rows of the mesh divide it. Otherwise it is padded
+        to a multiple of the rows.
       mapping: "loop" or "vmap" over the realizations of a device; None is a loop on a CPU and vmap elsewhere.
 
-    Raises ValueError if `split` does not divide devices and batch.
+    Raises ValueError if `split` does not divide devices and batch, or if a process would have no device in the mesh.
     """
     found = jax.devices()[: devices or None]
     if len(found) < devices:
         raise ValueError(f"compute.devices={devices}: allowed is up to {len(found)}")
+    if not _has_all_processes(found):
+        raise ValueError(
+            f"compute.devices={devices}: allowed is 0 (all), or enough for every process to have some of them"
+        )
     if split and (len(found) % split or batch_size % split):
         raise ValueError(
             f"compute.batch_split={split}: must divide {len(found)} devices and batch_size={batch_size}"
         )
-    if not split:
-        spare = max(1, len(found) // count)
-        split = max(n for n in range(1, spare + 1) if len(found) % n == 0 and batch_size % n == 0)
-    rows = len(found) // split
     if exact:
-        rows = max(n for n in range(1, rows + 1) if count % n == 0)
+        rows, split = _dividing(count, batch_size, found, split)
+    else:
+        spare = range(1, max(1, len(found) // count) + 1)
+        split = split or max(n for n in spare if len(found) % n == 0 and batch_size % n == 0)
+        rows = len(found) // split
     grid = np.array(found[: rows * split]).reshape(rows, split)
     mesh = Mesh(grid, (REALIZATION, BATCH), axis_types=(AxisType.Auto,) * 2)
     loop = mapping == "loop" if mapping else found[0].platform == "cpu"
     return Layout(mesh, -(-count // rows) * rows, loop)
+
+
+def _has_all_processes(found: Sequence[jax.Device]) -> bool:
+    return len({device.process_index for device in found}) == jax.process_count()
+
+
+def _dividing(
+    count: int, batch_size: int, found: Sequence[jax.Device], split: int
+) -> tuple[int, int]:
+    """(rows, split) of the mesh with most rows whose rows divide a group of `count`, with a part for every process."""
+    meshes = [
+        (rows, n)
+        for rows in range(1, min(count, len(found)) + 1)
+        for n in ([split] if split else range(1, len(found) // rows + 1))
+        if count % rows == 0 and batch_size % n == 0 and rows * n <= len(found)
+    ]
+    meshes = [mesh for mesh in meshes if _has_all_processes(found[: mesh[0] * mesh[1]])]
+    if not meshes:
+        raise ValueError(
+            f"a group of {count} realizations, in batches of {batch_size}, was begun with other processes: "
+            f"it does not divide among {len(found)} devices of {jax.process_count()} processes; "
+            "go on with as many as before, or with one"
+        )
+    return max(meshes)
 
 
 def fetch(tree: Tree) -> Tree:

@@ -1,7 +1,6 @@
 """A run, from its config to its results: groups of realizations, one after another. Resumes where it stopped."""
 
 import contextlib
-import dataclasses
 import importlib.util
 import itertools
 import shutil
@@ -119,7 +118,7 @@ class Run:
         self.state = self._read_state()
         if self.first:
             folder.sweep(path)
-            folder.write_json(path / "config.json", c.to_dict())
+            folder.write_config(path, c)
             folder.write_json(path / "versions.json", self.versions)
         with folder.whole():
             self.metrics = MetricsLog(path, COLUMNS, self.first)
@@ -137,7 +136,7 @@ class Run:
 
     def _write_state(self) -> None:
         if self.first:
-            folder.write_json(self.path / "state.json", dataclasses.asdict(self.state))
+            folder.write_state(self.path, self.state)
 
     def results(self) -> list[dict[str, Any]]:
         """Finish what was begun, then whatever else is asked for; results in the order of the points.

@@ -34,6 +34,7 @@ def get_config():
     return c
 '''
 STEPS = 33  # of a realization in that config: 3 epochs of 11
+PATIENCE = 900.0  # seconds until a process counts as stuck: machines may be busy
 CACHING = {  # keep every program, under a key that does not depend on the cache's path
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_enable_xla_caches": "none",
@@ -189,12 +190,13 @@ class Runner:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else value
             self.arguments.append(f"--config.{field.replace('__', '.')}={text}")
 
-    def start(self, *more: str):
-        """A process forked from a server that has imported everything already."""
+    def start(self, *more: str, target: Callable = None, before: tuple = ()):
+        """A process forked from a server that has imported everything already; `target` may prepare it first."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["cards_jax.experiment", "cards_jax.main"])
         self.out.unlink(missing_ok=True)
-        process = context.Process(target=_main, args=([*self.arguments, *more], self.out))
+        args = (*before, [*self.arguments, *more], self.out)
+        process = context.Process(target=target or _main, args=args)
         process.start()
         return process
 
@@ -212,7 +214,7 @@ class Runner:
     def finish(self, *more: str) -> None:
         """Run to the end, undisturbed."""
         process = self.start(*more)
-        process.join(300)
+        process.join(PATIENCE)
         assert process.exitcode == 0, self.said()
 
     def said(self) -> str:
@@ -228,7 +230,7 @@ class Runner:
         return process.exitcode
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened in time"

@@ -7,7 +7,18 @@ import cards_jax
 
 ROOT = Path(cards_jax.__file__).parent
 RANKS = [
-    {"__init__", "tree", "schedules", "log", "files", "arrays", "unroll", "signals", "programs"},
+    {
+        "__init__",
+        "tree",
+        "schedules",
+        "log",
+        "files",
+        "arrays",
+        "unroll",
+        "signals",
+        "programs",
+        "peers",
+    },
     {"container", "codec", "torch_files", "spectrum", "fourier"},
     {"select"},
     {"card", "masks", "binarize", "losses", "config", "augment", "evaluate", "origin"},

@@ -517,3 +517,29 @@ def test_tensorboard_missing_is_said_in_one_line(monkeypatch, tmp_path):
     with pytest.raises(ImportError, match=r'pip install "cards_jax\[tensorboard\]"') as caught:
         TensorBoard(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+# --- twins
+
+
+def test_a_row_that_differs_from_its_twin_is_told(tmp_path):
+    MetricsLog(tmp_path, COLUMNS).append(_rows(1) + _rows(2))
+    for name in ("metrics.jsonl", "metrics.csv"):
+        path = tmp_path / name
+        good = path.read_bytes()
+        path.write_bytes(good.replace(b"0.75", b"0.85", 1))
+        with pytest.raises(ValueError, match="line .: not in metrics.*: one of these two files"):
+            MetricsLog(tmp_path, COLUMNS)
+        path.write_bytes(good)
+    MetricsLog(tmp_path, COLUMNS)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "metrics.csv"])
+def test_rows_that_a_killed_process_wrote_to_one_file_only_are_no_damage(tmp_path, name):
+    """Appended to one, or dropped from one by `forget`."""
+    MetricsLog(tmp_path, COLUMNS).append(_rows(1) + _rows(2))
+    path = tmp_path / name
+    lines = path.read_bytes().splitlines(keepends=True)
+    for kept in (lines[:-1], lines[:-2] + lines[-1:], lines[:1]):
+        path.write_bytes(b"".join(kept))
+        MetricsLog(tmp_path, COLUMNS)

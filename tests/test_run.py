@@ -1,5 +1,6 @@
 """A run ends the same however often it was stopped, never does a thing twice, and says in a line what is wrong."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -313,8 +314,8 @@ def test_a_diverged_realization_leaves_its_neighbour_alone(tmp_path):
 
 def test_other_images_are_refused_and_nothing_is_touched(copy):
     c, path = copy
-    state = path / "state.json"
-    state.write_text(state.read_text().replace('"data": "', '"data": "0'))
+    state = folder.read_state(path)
+    folder.write_state(path, dataclasses.replace(state, data=f"0{state.data}"))
     before = runs.snapshot(path)
     with pytest.raises(ConfigError, match="was begun on other images") as error:
         runs.finished(c)
@@ -332,6 +333,26 @@ def test_a_damaged_state_is_said_in_one_line(copy, content):
         runs.finished(c)
     assert isinstance(error.value, OSError) and "\n" not in str(error.value)
     assert len(card_files(path)) == 2
+
+
+@pytest.mark.parametrize(("old", "new"), [('"seed": 1', '"seed": 3'), ("0.0001", "0.0101")])
+def test_a_changed_number_in_the_state_is_told(copy, old, new):
+    c, path = copy
+    state = path / "state.json"
+    text = state.read_text()
+    assert old in text
+    state.write_text(text.replace(old, new, 1))
+    with pytest.raises(folder.Damaged, match="state.json is damaged .it is not as it was written"):
+        runs.finished(c)
+
+
+def test_a_changed_number_in_the_snapshot_is_told(copy):
+    _, path = copy
+    snapshot = path / "config.json"
+    text = snapshot.read_text()
+    snapshot.write_text(text.replace('"epochs": 3', '"epochs": 7', 1))
+    with pytest.raises(ConfigError, match="no readable config.json there .it is not as it was"):
+        folder.read_config(path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"sparsity": "much"}', '{"what": 1}'])

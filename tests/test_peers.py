@@ -1,0 +1,380 @@
+"""Processes that hold the roll: one that is lost or fails ends the others, with its word; runs go on with others."""
+
+import functools
+import json
+import signal
+import socket
+import threading
+import time
+
+import pytest
+import runs
+from runs import Runner
+from team import Team
+
+from cards_jax import peers, realizations
+from cards_jax.peers import Roll
+
+# --- the roll, over sockets of this process
+
+
+class Ended(Exception):
+    """In the place of os._exit."""
+
+
+class Members:
+    """Rolls of so many processes, in threads; `ends` holds what each said and its exit code."""
+
+    def __init__(self, count: int, patience: float = 5.0):
+        self.ends, self.far, near = {}, {}, {}
+        for i in range(1, count):
+            near[i], self.far[i] = socket.socketpair()
+        self.sockets = [*near.values(), *self.far.values()]
+        make = lambda connections, i: Roll(
+            connections,
+            i,
+            count,
+            patience,
+            end=functools.partial(self._end, i),
+            say=lambda text: self.ends.setdefault(i, [text]),
+        )
+        self.rolls = [make(near, 0), *(make({0: self.far[i]}, i) for i in range(1, count))]
+        self.threads = []
+
+    def _end(self, number: int, code: int) -> None:
+        self.ends.setdefault(number, [None]).append(code)
+        for connection in list(self.rolls[number].connections.values()):
+            connection.shutdown(socket.SHUT_RDWR)
+        raise Ended
+
+    def listen(self, *numbers: int) -> None:
+        def hear(i):
+            try:
+                self.rolls[i].listen()
+            except Ended:
+                return
+
+        for i in numbers:
+            self.threads.append(threading.Thread(target=hear, args=(i,), daemon=True))
+            self.threads[-1].start()
+
+    def wait(self) -> dict:
+        for thread in self.threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        return self.ends
+
+
+@pytest.fixture
+def members():
+    """members(count): see Members; all sockets are closed in the end."""
+    made = []
+
+    def make(*args, **more):
+        made.append(Members(*args, **more))
+        return made[-1]
+
+    yield make
+    for socket_ in (s for m in made for s in m.sockets):
+        socket_.close()
+
+
+GONE = "process {} of 3 is gone (killed, or its machine is)"
+GONE += ", so all end; what is saved stays, the same command continues"
+
+
+def test_of_a_killed_process_all_others_hear(members):
+    team = members(3)
+    team.listen(0, 2)
+    team.far[1].shutdown(socket.SHUT_RDWR)
+    assert team.wait() == {0: [GONE.format(1), 75], 2: [GONE.format(1), 75]}
+
+
+def test_of_a_killed_first_process_all_others_hear(members):
+    team = members(3)
+    team.listen(1, 2)
+    for connection in team.rolls[0].connections.values():
+        connection.shutdown(socket.SHUT_RDWR)
+    assert team.wait() == {1: [GONE.format(0), 75], 2: [GONE.format(0), 75]}
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_failing_process_tells_all_why(members, number):
+    team = members(3)
+    team.listen(*{0, 1, 2} - {number})
+    with pytest.raises(Ended):
+        team.rolls[number].fail(2, "epochs=0: must be\n1 or more")
+    said = f"process {number} of 3 ended, code 2: epochs=0: must be 1 or more"
+    others = {i: [said, 2] for i in {0, 1, 2} - {number}}
+    assert team.wait() == others | {number: [None, 2]}
+
+
+def test_a_silent_process_is_given_up_and_one_that_lives_is_not(members):
+    team = members(3, patience=1.0)
+    team.listen(0, 2)
+    assert team.wait()[0] == [
+        "process 1 of 3 said nothing for 1 seconds, so all end; what is saved stays, the same command continues",
+        75,
+    ]
+    team = members(3, patience=0.5)
+    team.listen(0, 1, 2)
+    time.sleep(1.5)
+    assert team.ends == {}
+    for roll in team.rolls:
+        roll.leave(0)
+    assert team.wait() == {}
+
+
+def test_who_is_done_may_go(members):
+    team = members(3)
+    team.listen(0, 1, 2)
+    for roll in team.rolls:
+        roll.leave(0)
+    assert team.wait() == {}
+    with pytest.raises(Ended):  # JAX aborts who waits for others at the end
+        team.rolls[1].aborted()
+    assert team.ends == {1: [None, 0]}
+
+
+def test_strangers_are_turned_away():
+    server = socket.create_server(("localhost", 0))
+    port = server.getsockname()[1]
+    strangers = [
+        peers.connect("localhost", port, text) for text in ("hello 1", "GET / HTTP/1.0", "\0")
+    ]
+    friend = peers.connect("localhost", port, "hello word 1")
+    found = peers.answer(server, "hello word", 1)
+    assert list(found) == [1]
+    for connection in [*strangers, friend, *found.values()]:
+        connection.close()
+
+
+def test_what_clusters_announce():
+    assert peers.announced({}) == 1
+    assert (
+        peers.announced({"SLURM_NTASKS": "4"}) == 1
+    )  # an allocation, in which nothing was started
+    assert peers.announced({"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "node[1-2]"}) == 4
+    assert peers.announced({"OMPI_COMM_WORLD_SIZE": "2"}) == 2
+
+
+# --- meshes for groups that were begun elsewhere
+
+
+class Device:
+    platform = "cpu"
+
+    def __init__(self, process: int):
+        self.process_index = process
+
+
+@pytest.mark.parametrize(
+    ("count", "processes", "each", "mesh"),
+    [
+        (2, 1, 4, (2, 2)),
+        (3, 1, 4, (3, 1)),
+        (3, 1, 2, (1, 2)),
+        (4, 2, 1, (2, 1)),
+        (3, 2, 1, (1, 2)),
+        (3, 4, 1, (1, 4)),  # three rows would leave a process without a device
+        (6, 4, 1, (2, 2)),
+        (6, 2, 2, (3, 1)),
+        (5, 2, 4, (5, 1)),
+    ],
+)
+def test_a_mesh_has_a_device_of_every_process(monkeypatch, count, processes, each, mesh):
+    monkeypatch.setattr(realizations.jax, "process_count", lambda: processes)
+    found = [Device(i // each) for i in range(processes * each)]
+    assert realizations._dividing(count, 128, found, 0) == mesh
+
+
+def test_a_group_that_cannot_be_spread_over_all_processes_is_refused(monkeypatch):
+    monkeypatch.setattr(realizations.jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="a group of 3 realizations, in batches of 33, was begun"):
+        realizations._dividing(3, 33, [Device(0), Device(1)], 0)
+
+
+# --- the command as several processes
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """make(name, **changes): a Runner in a new workdir; all share their compiled programs."""
+    cache = tmp_path_factory.mktemp("cache")
+    return lambda name, **changes: Runner(tmp_path_factory.mktemp(name), cache, **changes)
+
+
+CHANGES = {"seeds": (0, 1, 2, 3), "compute__group_size": 4}
+
+
+@pytest.fixture(scope="module")
+def reference(make):
+    """reference(count): the folder of a run of so many processes that nothing disturbed."""
+
+    @functools.cache
+    def get(count: int):
+        runner = make("reference", **CHANGES)
+        team = Team(runner, count)
+        assert team.codes() == [0] * count, team.said(0)
+        assert all("Traceback" not in team.said(i) for i in range(count))
+        return runner.path
+
+    return get
+
+
+def _saved(runner: Runner) -> bool:
+    return any(runner.path.glob("checkpoints/group_*/*/manifest.json"))
+
+
+def _rows(runner: Runner, count: int) -> bool:
+    path = runner.path / "metrics.jsonl"
+    return path.exists() and len(path.read_bytes().splitlines()) >= count
+
+
+MOMENTS = {
+    "it joins": lambda runner: True,
+    "it compiles": lambda runner: (runner.path / "state.json").exists(),
+    "it saved": _saved,
+    "it trains": lambda runner: _rows(runner, 16),
+    "it delivers": lambda runner: (runner.path / "cards").exists(),
+}
+
+
+def _kill(team: Team, number: int, moment) -> list[int]:
+    runs.wait_until(lambda: moment() or team.ended())
+    team.processes[number].kill()
+    began = time.monotonic()
+    codes = team.codes()
+    assert time.monotonic() - began < 60  # at once, but machines may be busy
+    return codes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_process_ends_the_other_and_the_same_command_continues(
+    make, reference, moment, number
+):
+    runner = make("killed", **CHANGES)
+    team = Team(runner, 2)
+    if moment == "it joins":  # and both are there: before that, the other one waits for it
+        runs.wait_until(lambda: "Rank 0 is connected" in team.said(0))
+    codes = _kill(team, number, lambda: MOMENTS[moment](runner))
+    assert codes[number] == -signal.SIGKILL
+    assert codes[1 - number] == 75, team.said(1 - number)
+    assert "Traceback" not in team.said(1 - number)
+    words = {GONE.format(number).replace("of 3", "of 2")}
+    if moment == "it joins":
+        words.add(peers.EARLY)
+    assert team.last_line(1 - number).removeprefix("cards_jax: ") in words
+    again = Team(runner, 2)
+    assert again.codes() == [0, 0], again.said(0)
+    if moment == "it saved":
+        assert "goes on at step " in again.said(0)
+    runs.assert_same(runner.path, reference(2))
+
+
+@pytest.mark.slow
+def test_under_slurm_no_flag_is_needed(make, reference):
+    runner = make("slurm", **CHANGES)
+    team = Team(runner, 2, slurm=True)
+    assert team.codes() == [0, 0], team.said(0)
+    assert json.loads((runner.path / "versions.json").read_text())["processes"] == 2
+    runs.assert_same(runner.path, reference(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 2])
+def test_of_four_processes_one_is_killed(make, reference, number):
+    runner = make("four", **CHANGES)
+    team = Team(runner, 4)
+    codes = _kill(team, number, lambda: _saved(runner))
+    assert codes == [-signal.SIGKILL if i == number else 75 for i in range(4)]
+    assert Team(runner, 4).codes() == [0] * 4
+    runs.assert_same(runner.path, reference(4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_suspended_process_is_given_up(make, number):
+    runner = make("suspended", **CHANGES, epochs=3000)
+    team = Team(runner, 2, "--peer_timeout=5")
+    runs.wait_until(lambda: _saved(runner) or team.ended())
+    team.processes[number].send_signal(signal.SIGSTOP)
+    other = team.processes[1 - number]
+    assert other.wait(60) == 75
+    assert f"process {number} of 2 said nothing for 5 seconds" in team.last_line(1 - number)
+    team.processes[number].kill()
+    team.codes()
+
+
+@pytest.mark.slow
+def test_a_failure_of_one_is_told_by_all(make):
+    runner = make("fails", **CHANGES)
+    (runner.path / "metrics.jsonl").mkdir(parents=True)  # which only process 0 writes
+    team = Team(runner, 2)
+    assert team.codes() == [1, 1]
+    assert team.last_line(0).startswith("cards_jax: ") and "Traceback" not in team.said(0)
+    assert team.last_line(1).startswith("cards_jax: process 0 of 2 ended, code 1: ")
+
+
+@pytest.mark.slow
+def test_a_run_in_use_is_refused_on_every_process(make):
+    runner = make("twice", **CHANGES, epochs=3000)
+    first = Team(runner, 2)
+    runs.wait_until(lambda: (runner.path / "state.json").exists() or first.ended())
+    outs = [out.rename(out.with_suffix(".first")) for out in first.outs]
+    second = Team(runner, 2)
+    assert second.codes() == [1, 1]
+    assert "is in use by process" in second.last_line(0)
+    assert "is in use by process" in second.last_line(1)
+    for process in first.processes:
+        process.send_signal(signal.SIGTERM)
+    assert first.codes() == [75, 75], outs[0].read_text()
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_all(make, reference):
+    runner = make("signalled", **CHANGES)
+    team = Team(runner, 2)
+    runs.wait_until(lambda: _saved(runner) or team.ended())
+    team.processes[1].send_signal(signal.SIGTERM)
+    assert team.codes() == [75, 75]
+    for i in range(2):
+        assert team.last_line(i) == (
+            f"stopped by a signal, saved in {runner.path}; the same command continues"
+        )
+    assert Team(runner, 2).codes() == [0, 0]
+    runs.assert_same(runner.path, reference(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [(0, 1, 2, 3), (0, 1, 2), (0,)])
+def test_checkpoints_of_two_processes_are_continued_by_one_and_by_four(make, seeds):
+    """With fewer realizations than devices batches are split; the group keeps its size, whatever goes on with it."""
+    changes = {"seeds": seeds, "compute__group_size": 4}
+    calm, runner = make("calm", **changes), make("two", **changes)
+    calm.finish()
+    wanted = json.loads((calm.path / "results.json").read_text())["results"]
+    team = Team(runner, 2)
+    runs.wait_until(lambda: _saved(runner) or team.ended())
+    for process in team.processes:
+        process.send_signal(signal.SIGTERM)
+    assert team.codes() == [75, 75]
+    for count in (1, 4):
+        copy = make(f"by_{count}", **changes)
+        runs.copied(runner.path, copy.path)
+        if count == 1:
+            process = copy.spawn()
+            assert process.wait(300) == 0, copy.said()
+            said = copy.said()
+        else:
+            team = Team(copy, count)
+            assert team.codes() == [0] * count, team.said(0)
+            said = team.said(0)
+        assert "goes on at step " in said and "equal up to rounding" in said
+        found = json.loads((copy.path / "results.json").read_text())["results"]
+        for mine, other in zip(found, wanted, strict=True):
+            assert mine["id"] == other["id"]
+            assert mine["test_loss"] == pytest.approx(other["test_loss"], rel=0.02)
+            assert mine["realised_sparsity"] == other["realised_sparsity"]
