@@ -181,11 +181,17 @@ def link_cache(cache: Path, into: Path) -> None:
 def dry_run(c: ConfigDict) -> str:
     """The resolved config, and what the run would need; reads data, writes nothing beside a temporary cache."""
     check_devices(c)
+    cache = store.cache_folder(c.data.cache_dir)
     with tempfile.TemporaryDirectory() as temporary:
-        link_cache(store.cache_folder(c.data.cache_dir), Path(temporary))
+        link_cache(cache, Path(temporary))
         reading = ConfigDict(c.to_dict())
         reading.data.download, reading.data.cache_dir = False, temporary
-        d = data.prepare(reading)
+        try:
+            d = data.prepare(reading)
+        except ConfigError as error:  # which speaks of the temporary cache, and of the download
+            said = str(error).replace(temporary, str(cache))
+            hint = "; a dry run downloads nothing" if c.data.download else ""
+            raise ConfigError(said + hint) from None
     run.check(c, d)
     points = config.points(c)
     layout = run.layout_of(c, d, len(run.units(c, d, points)))

@@ -184,6 +184,17 @@ def test_truncated_or_missing_batch_is_told(tmp_path, form):
         read("cifar10", "train", tmp_path)
 
 
+def test_a_batch_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    write_small(tmp_path, "cifar10", "binary")
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    with pytest.raises(ConfigError, match="data_batch_1.bin.*Permission denied"):
+        read("cifar10", "train", tmp_path)
+
+
 def test_label_out_of_range_is_told(tmp_path):
     write_small(tmp_path, "cifar10", "binary")
     path = tmp_path / SMALL10.binary.folder / "data_batch_1.bin"

@@ -3,17 +3,20 @@
 import dataclasses
 import gzip
 import hashlib
+import io
 import os
 import random
 import socket
 import subprocess
 import sys
+import tarfile
 import textwrap
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cards_jax.config import ConfigError
@@ -29,6 +32,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers by the first part of the path; counts what it is asked for."""
 
     asked: list[tuple[str, str | None]] = []
+    served: dict[str, bytes] = {}
 
     def do_GET(self):
         kind, wanted = self.path.split("/")[1], self.headers.get("Range")
@@ -37,9 +41,8 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(1)
         if kind == "absent":
             return self.send_error(404)
-        body = {"page": PAGE, "wrong": GOOD[:-9] + b"123456789", "long": GOOD + b"more"}.get(
-            kind, GOOD
-        )
+        bad = {"page": PAGE, "wrong": GOOD[:-9] + b"123456789", "long": GOOD + b"more"}
+        body = (bad | self.served).get(kind, GOOD)
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
         partial = bool(wanted) and kind != "whole"
         self.send_response(206 if partial else 200)
@@ -190,3 +193,39 @@ def test_cifar_is_downloaded_into_the_cache_only_if_allowed(server, tmp_path):
     with pytest.raises(ConfigError, match="damaged"):  # the stand-in is no tar, but it was fetched
         cifar.read(layout, "train", None, True, str(tmp_path))
     assert (tmp_path / "cifar10" / NAME).read_bytes() == GOOD
+
+
+@pytest.mark.parametrize("left", [PAGE, GOOD[:1000], bytes(len(GOOD))])
+def test_a_damaged_archive_in_the_cache_is_fetched_anew_if_allowed(server, tmp_path, left):
+    """Whatever lies there: a page, a part, or as many bytes as the archive has."""
+    batch = np.zeros((3, 3073), np.uint8)
+    batch[:, 0] = 1, 2, 3
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:gz") as tar:
+        member = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
+        member.size = batch.nbytes
+        tar.addfile(member, io.BytesIO(batch.tobytes()))
+    published = whole.getvalue()
+    Handler.served["archive"] = published
+    sha = hashlib.sha256(published).hexdigest()
+    left = left if len(left) != len(GOOD) else bytes(len(published))
+    given = Remote(NAME, (f"{server}/archive/{NAME}",), len(published), sha)
+    form = dataclasses.replace(cifar10.LAYOUT.binary, remote=given)
+    batches = {"train": {"data_batch_1": 3}}
+    layout = dataclasses.replace(cifar10.LAYOUT, binary=form, batches=batches)
+    place = tmp_path / "cifar10" / NAME
+    place.parent.mkdir()
+    place.write_bytes(left)
+    with pytest.raises(ConfigError, match=f"{NAME} (is|starts)"):
+        cifar.read(layout, "train", None, False, str(tmp_path))
+    absent = dataclasses.replace(given, urls=(f"{server}/absent/{NAME}",))
+    offline = dataclasses.replace(layout, binary=dataclasses.replace(form, remote=absent))
+    with pytest.raises(ConfigError, match=f"{NAME} (is|starts).*cannot fetch.*404"):
+        cifar.read(offline, "train", None, True, str(tmp_path))
+    assert place.read_bytes() == left
+    with pytest.raises(
+        ConfigError, match=f"{NAME} (is|starts)"
+    ):  # a place that was named is never written to
+        cifar.read(layout, "train", str(place), True, str(tmp_path))
+    assert cifar.read(layout, "train", None, True, str(tmp_path))[1].tolist() == [1, 2, 3]
+    assert place.read_bytes() == published

@@ -270,7 +270,10 @@ def test_flipped_bits_of_a_compressed_archive_never_change_an_image(tmp_path, lo
         ({"train/ant/9.png": b"\x89PNG no"}, "train/ant/9.png is no readable 8-bit image"),
         ({"train/ant/9.jpg": png("red", kind="JPEG")[:-40]}, "9.jpg is no readable 8-bit image"),
         ({"train/ant/9.png": png(1, mode="I;16")}, "mode I;16"),
-        ({"train/ant/9.png": b"%!PS-Adobe-3.0 EPSF-3.0"}, "is no readable"),
+        (
+            {"train/ant/9.png": b"%!PS-Adobe-3.0 EPSF-3.0"},
+            "it begins with b'%!PS-Ado'; read are PNG",
+        ),
     ],
 )
 def test_wrong_trees(tmp_path, load, files, message):
@@ -279,6 +282,23 @@ def test_wrong_trees(tmp_path, load, files, message):
         with pytest.raises(ConfigError, match=message) as caught:
             load(WRITERS[name](tmp_path / name, start | files))
         assert "\n" not in str(caught.value)
+
+
+def test_the_first_picture_of_an_animation_counts(tmp_path, load):
+    rest = {"save_all": True, "append_images": [Image.new("RGB", (8, 8), "blue")]}
+    moving = {
+        f"train/ant/9.{kind}": png("red", kind=kind.upper(), **rest)
+        for kind in ("gif", "png", "tiff")
+    }
+    images, labels = load(write_folder(tmp_path / "tree", tree() | moving))
+    assert images.shape == (15, 8, 8, 3)
+    assert [images[labels == 0][i].mean((0, 1)).tolist() for i in (-3, -2, -1)] == [[255, 0, 0]] * 3
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, load):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="pipe is no file and no folder"):
+        load(tmp_path / "pipe")
 
 
 def test_missing_and_foreign_files(tmp_path, load):
@@ -398,6 +418,22 @@ def test_links_between_folders_are_followed_once(tmp_path, load):
     (tmp_path / "tree" / "test").symlink_to(path / "test")
     (path / "train" / "ant" / "loop").symlink_to(path / "train")
     assert len(load(tmp_path / "tree")[0]) == 12
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_two_names_of_a_folder_the_first_counts(tmp_path, load, monkeypatch, backwards):
+    """In whichever order a disk lists them."""
+    path = write_folder(tmp_path / "tree", tree())
+    (path / "train" / "dog").symlink_to(path / "train" / "cat")
+    walk = os.walk
+
+    def listed(*args, **options):
+        for top, folders, names in walk(*args, **options):
+            folders.sort(reverse=backwards)
+            yield top, folders, names
+
+    monkeypatch.setattr(os, "walk", listed)
+    assert len(load(path)[0]) == 12
 
 
 @pytest.mark.slow

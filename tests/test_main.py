@@ -467,7 +467,8 @@ def test_dry_run_reads_the_cache(cards, tmp_path, monkeypatch):
     assert code == 2 and "cifar-10-binary.tar.gz" in err and "no such" not in err
     empty = tmp_path / "empty"
     code, _, err = cards(*arguments, f"--config.data.cache_dir={empty}")
-    assert code == 2 and "holds no cifar10" in err
+    assert code == 2 and f"put it into {empty / 'cifar10'}, or" in err
+    assert "a dry run downloads nothing" in err
     assert not empty.exists()
 
 

@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100 as published: binary or pickled batches, in a .tar.gz or unpacked."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -60,11 +61,30 @@ def read(
     """Images (uint8, N x 32 x 32 x 3) and labels (int32) of a split, in the official order.
 
     `dir` is the archive, the folder that holds it, or the unpacked folder; None is the cache.
-    If nothing is there and `download` allows it, the binary archive is fetched into the cache.
+    If nothing is there and `download` allows it, the binary archive is fetched into the cache; so it is where the
+    cache's archive is damaged.
     """
     path = _locate(layout, split, dir, download, cache_dir)
-    pairs = _unpacked(layout, split, path) if path.is_dir() else _archived(layout, split, path)
+    try:
+        pairs = _batches(layout, split, path)
+    except ConfigError as damage:
+        if dir is not None or not download or path.is_dir():
+            raise
+        pairs = _batches(layout, split, _fetched_anew(layout, cache_dir, damage))
     return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
+
+
+def _fetched_anew(layout: Layout, cache_dir: str | None, damage: ConfigError) -> Path:
+    """The published archive, in the place of a damaged one in the cache."""
+    cache = store.cache_folder(cache_dir) / layout.name
+    try:
+        return fetch(layout.binary.remote, cache, trust=False)
+    except ConfigError as error:
+        raise ConfigError(f"{damage}; {error}") from None
+
+
+def _batches(layout: Layout, split: str, path: Path) -> list[Pair]:
+    return _unpacked(layout, split, path) if path.is_dir() else _archived(layout, split, path)
 
 
 def _locate(
@@ -111,7 +131,8 @@ def _unpacked(layout: Layout, split: str, folder: Path) -> list[Pair]:
         path = folder / (batch + form.suffix)
         if not path.is_file():
             raise ConfigError(f"data.dir: {folder} lacks the file {path.name} of {layout.name}")
-        pairs.append(_decode(layout, form, images, path, path.stat().st_size, path.read_bytes))
+        reader = partial(trees.read, path, path.read_bytes)
+        pairs.append(_decode(layout, form, images, path, path.stat().st_size, reader))
     return pairs
 
 

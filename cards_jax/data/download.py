@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
+from cards_jax import files
 from cards_jax.config import ConfigError
 
 CHUNK = 2**18
@@ -39,19 +40,20 @@ class _Failed(Exception):
     """An address did not deliver; the message says why."""
 
 
-def fetch(remote: Remote, folder: Path) -> Path:
+def fetch(remote: Remote, folder: Path, trust: bool = True) -> Path:
     """The file in `folder`, fetched from the first address that delivers it if it is not there.
 
-    What an interrupted download left is continued. A second process waits for the first. Raises
-    ConfigError with the reason for each address, and what to do by hand.
+    What an interrupted download left is continued. A second process waits for the first. A file that is there is known
+    by its size; without `trust` by its SHA-256 too, and is replaced if it has another. Raises ConfigError with the
+    reason for each address, and what to do by hand.
     """
     path = folder / remote.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not _complete(path, remote):
+        if not _complete(path, remote, trust):
             with open(folder / f"{remote.name}.part", "ab+") as part:
                 fcntl.flock(part, fcntl.LOCK_EX)
-                if not _complete(path, remote):  # nobody else did it while this one waited
+                if not _complete(path, remote, trust):  # nobody else did it while this one waited
                     _fill(part, remote, folder)
                     os.replace(part.name, path)
     except OSError as error:
@@ -59,8 +61,10 @@ def fetch(remote: Remote, folder: Path) -> Path:
     return path
 
 
-def _complete(path: Path, remote: Remote) -> bool:
-    return path.is_file() and path.stat().st_size == remote.size
+def _complete(path: Path, remote: Remote, trust: bool) -> bool:
+    if not path.is_file() or path.stat().st_size != remote.size:
+        return False
+    return trust or files.sha256(path) == remote.sha256
 
 
 def _fill(part: BinaryIO, remote: Remote, folder: Path) -> None:

@@ -17,7 +17,7 @@ from itertools import islice, zip_longest
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from cards_jax.config import ConfigError
@@ -217,9 +217,19 @@ def _pixels(raw: bytes, size: int | None, where: str) -> np.ndarray:
         raise ConfigError(f"data.dir: {where} is no readable 8-bit image: {error}") from error
 
 
+def _opened(raw: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(raw), formats=FORMATS)
+    except UnidentifiedImageError:  # its message is the address of an object
+        raise ValueError(f"it begins with {raw[:8]!r}; read are {', '.join(FORMATS)}") from None
+
+
 def decoded(raw: bytes, size: int | None) -> np.ndarray:
-    """RGB pixels, uint8 HWC, of an encoded image. What is damaged or refused raises many kinds of exceptions."""
-    with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+    """RGB pixels, uint8 HWC, of an encoded image; of an animation or a file of several pages the first.
+
+    What is damaged or refused raises many kinds of exceptions.
+    """
+    with _opened(raw) as image:
         if image.width * image.height > PIXEL_LIMIT:
             raise ValueError(f"{image.width}x{image.height} are more than {PIXEL_LIMIT:,} pixels")
         if image.mode in DEEP_MODES:

@@ -45,7 +45,7 @@ def files(
         else:
             found = _archive(path)(path, file_limit, total_limit)
         for name, size, read_bytes in found:
-            yield name, size, partial(_read, path, read_bytes)
+            yield name, size, partial(read, path, read_bytes)
 
 
 @contextmanager
@@ -56,12 +56,15 @@ def _reporting(path: Path) -> Iterator[None]:
         raise ConfigError(f"data.dir: {path} is truncated or damaged: {error}") from error
 
 
-def _read(path: Path, read_bytes: Callable[[], bytes]) -> bytes:
+def read(path: Path, read_bytes: Callable[[], bytes]) -> bytes:
+    """What the function reads; ConfigError, naming the path, where it cannot be read."""
     with _reporting(path):
         return read_bytes()
 
 
 def _archive(path: Path) -> Callable[[Path, int, int], Iterator[File]]:
+    if not path.is_file():  # to open a pipe would wait for somebody who writes into it
+        raise ConfigError(f"data.dir: {path} is no file and no folder")
     with open(path, "rb") as file:
         head = file.read(BLOCK)
     if head.startswith(b"PK"):
@@ -79,7 +82,8 @@ def _directory(path: Path) -> Iterator[File]:
             folders.clear()
             continue
         visited.add(real)
-        for name in names:
+        folders.sort()  # which of two names of one folder counts must not hang on the disk's order
+        for name in sorted(names):
             file = Path(folder, name)
             if file.is_file():
                 yield file.relative_to(path).as_posix(), file.stat().st_size, file.read_bytes
