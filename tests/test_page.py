@@ -18,7 +18,6 @@ import pytest
 from cards_jax import deck_file, deck_table, files, page, report
 from cards_jax.config import ConfigError
 from cards_jax.deck import Deck
-from cards_jax.page import __main__ as command
 from cards_jax.page import chart, curves, heat, html, matrix, outcome, tables
 from cards_jax.trials import Trial
 
@@ -495,7 +494,7 @@ def test_the_package_carries_what_is_no_code():
 
 def test_the_command_says_where_the_page_is(run, tmp_path, capsys):
     save = tmp_path / "deep.html"
-    assert command.main([str(run), f"--save={save}"]) == 0
+    assert page.main([str(run), f"--save={save}"]) == 0
     assert capsys.readouterr().out.strip() == str(save) and save.is_file()
     links = [e[1]["href"] for e in Page(save.read_text()).find("a")]
     assert all((save.parent / link).exists() for link in links if not link.startswith("#"))
@@ -513,14 +512,14 @@ def test_the_command_says_where_the_page_is(run, tmp_path, capsys):
 )
 def test_bad_input_is_one_line(run, tmp_path, capsys, arguments, said_):
     given = [a.format(tmp=tmp_path, run=run) for a in arguments]
-    assert command.main(given) == 2
+    assert page.main(given) == 2
     out, error = capsys.readouterr()
     assert not out and said_ in error and error.count("\n") == 1
 
 
 def test_results_that_are_none_are_refused(tmp_path, capsys):
     (tmp_path / "results.json").write_text('{"results": [1]}')
-    assert command.main([str(tmp_path)]) == 2
+    assert page.main([str(tmp_path)]) == 2
     assert "no readable results.json" in capsys.readouterr().err
 
 
@@ -528,7 +527,7 @@ def test_a_full_disk_leaves_the_old_page(run, monkeypatch, tmp_path, capsys):
     save = tmp_path / "page.html"
     save.write_text("old")
     monkeypatch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
-    assert command.main([str(run), f"--save={save}"]) == 1
+    assert page.main([str(run), f"--save={save}"]) == 1
     assert save.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
 

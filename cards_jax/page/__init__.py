@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cards_jax import files
+from cards_jax.commands import Form, ended
 from cards_jax.config import ConfigError
 from cards_jax.deck_file import SUFFIX
 from cards_jax.page import deck_page, outcome, run_page
 from cards_jax.page.run_page import NAME
 
-__all__ = ["NAME", "make", "rewrite", "write_run"]
+__all__ = ["NAME", "main", "make", "rewrite", "write_run"]
 
 
 def write_run(folder: Path) -> Path:
@@ -85,3 +86,16 @@ def _beside(places: Sequence[Path]) -> Path:
     if len(places) > 1:
         raise ConfigError("save: is not given; of several places it must say where the page goes")
     return places[0] / NAME
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    form = Form("python -m cards_jax.page", description=__doc__.split("\n")[0])
+    add = form.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="runs, a folder of runs, or one deck")
+    add("--save", type=Path, metavar="FILE", help="in place of report.html there, or DECK.html")
+    add("--evaluation", type=Path, metavar="STEM", help="that `deck evaluate --save=STEM` wrote")
+    add("--title", help="heading of a page of several runs")
+    args = form.parse_args(arguments)
+    action = lambda: print(make(args.paths, args.save, args.evaluation, args.title))
+    return ended(form.prog, action)
