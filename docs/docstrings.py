@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 # `name, name: text`, or `f(x) -> y: text`; a sentence with a colon in it is none.
 NAME = r"[\w.*]+(?:\([^()]*\))?"
-ENTRY = re.compile(rf"(?P<head>{NAME}(?:, {NAME})*(?: -> [^:]+)?): (?P<body>\S.*)")
+ENTRY = re.compile(rf"(?P<head>{NAME}(?:, {NAME})*(?: -> [^:{{]+)?): (?P<body>\S.*)")
 RESULT = re.compile(r"(?P<head>\w+\([^()]*\)) -> (?P<body>\S.*)")
 COLUMNS = re.compile(r"(?P<head>\S(?:.*?\S)?) {2,}(?P<body>\S.*)")
 SPECIAL = re.compile(r"([\\*_|])")
@@ -56,10 +56,10 @@ def _block(block: list[str]) -> list[str]:
     if block[0].startswith(("- ", "* ")):
         return [_text(line) if _indent(line) else f"- {_text(line[2:])}" for line in block]
     first, rest = block[0], block[1:]
-    if _head(first) or any(_head(line) for line in rest):
+    if rest and not _head(first) and all(_indent(line) for line in rest):
+        return [_text(first), "", *_list(rest)]  # a sentence and what belongs to it
+    if any(map(_head, block)):
         return _mixed(block)
-    if rest and all(_indent(line) for line in rest):  # a sentence and what belongs to it
-        return [_text(first), "", *_list(rest)]
     return [_text(line.lstrip()) for line in block]
 
 
@@ -96,11 +96,10 @@ def _entries(block: list[str]) -> list[str]:
 
 
 def _list(block: list[str]) -> list[str]:
+    """One item for each line, where deeper lines belong to the one above."""
     base = min(map(_indent, block))
-    return [
-        f"- {_text(line.strip())}" if _indent(line) == base else f"  {_text(line.strip())}"
-        for line in block
-    ]
+    mark = lambda line: "- " if _indent(line) == base else "  "
+    return [f"{mark(line)}{_text(line.strip())}" for line in block]
 
 
 def _text(line: str) -> str:

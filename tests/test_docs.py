@@ -234,8 +234,8 @@ CASES = {
         ["Three streams:", "", "- ``quotients``: for every gap", "- ``heads``: the bits"],
     ),
     "list": (
-        "A method is a file with\n  a(b) -> c, and\n  d, which.",
-        ["A method is a file with", "", "- ``a(b)``: c, and", "  d, which."],
+        "Methods.\n\nA method is a file with\n  a(b) -> c, and\n  d, which.",
+        ["Methods.", "", "A method is a file with", "", "- a(b) -> c, and", "- d, which."],
     ),
     "code": (
         "A.\n\n    python -m x *y*",
