@@ -1,5 +1,6 @@
 """What a run will need, without running it: parameters, memory, steps, arithmetic."""
 
+import contextlib
 import dataclasses
 import os
 from functools import partial
@@ -18,6 +19,28 @@ from cards_jax.train import Recipe
 HEADROOM = 0.6  # share of the free memory that a group may plan with: the estimate is rough
 
 
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """Rough memory of training, in bytes.
+
+    state: of every realization of a group, and twice in a loop, which cannot write its results where it reads.
+    work: of every realization that is computed at once: gradients, effective weights, saved activations.
+    """
+
+    state: int
+    work: int
+
+    def of(self, count: int, loop: bool) -> int:
+        """What so many realizations of one device take, one after another in a loop or side by side."""
+        return count * 2 * self.state + self.work if loop else count * (self.state + self.work)
+
+    def fit(self, memory: float, loop: bool) -> int:
+        """How many realizations so many bytes hold on one device; 1 where not even that is sure."""
+        if loop:
+            return max(1, int((memory - self.work) / (2 * self.state)))
+        return max(1, int(memory / (self.state + self.work)))
+
+
 def state_shapes(c: ConfigDict, recipe: Recipe) -> train.TrainState:
     """What a checkpoint holds of one realization, as shapes."""
     whole = dataclasses.replace(recipe, batch_axis=None)
@@ -31,10 +54,10 @@ def state_shapes(c: ConfigDict, recipe: Recipe) -> train.TrainState:
     return jax.eval_shape(lambda s: train.deal(s, {}, whole, init, saves), scalars)
 
 
-def realization_bytes(c: ConfigDict, recipe: Recipe, phase: Phase) -> int:
-    """Rough memory of one realization in training: its state, gradients, weights, and saved activations.
+def need_of(c: ConfigDict, recipe: Recipe, phase: Phase) -> Need:
+    """The memory that one realization of a phase needs, by shapes alone.
 
-    Activations are what reverse-mode differentiation keeps of one batch, by shapes alone.
+    Activations are what reverse-mode differentiation keeps of one batch.
     """
     whole = dataclasses.replace(recipe, batch_axis=None)
     state = state_shapes(c, recipe)
@@ -51,7 +74,12 @@ def realization_bytes(c: ConfigDict, recipe: Recipe, phase: Phase) -> int:
 
     saved = tree.nbytes(jax.eval_shape(backward, state.card, keep, images, labels))
     params = tree.nbytes(state.card.params)
-    return tree.nbytes(state) + 3 * params + int(1.5 * saved)
+    return Need(tree.nbytes(state), 3 * params + int(1.5 * saved))
+
+
+def realization_bytes(c: ConfigDict, recipe: Recipe, phase: Phase) -> int:
+    """Rough memory of one realization in training, alone or side by side with others."""
+    return need_of(c, recipe, phase).of(1, loop=False)
 
 
 def views(recipe: Recipe) -> int:
@@ -66,14 +94,22 @@ def free_bytes() -> int:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return pages // jax.local_device_count()
+    return _available() // jax.local_device_count()
 
 
-def group_size(per_realization: int, count: int, rows: int) -> int:
+def _available() -> int:
+    """This machine's memory that programs can have, in bytes; files that are kept in it give way."""
+    with contextlib.suppress(OSError):  # of other systems than Linux
+        with open("/proc/meminfo") as lines:
+            found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+        if found:
+            return 1024 * int(found[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def group_size(need: Need, count: int, rows: int, loop: bool) -> int:
     """How many of `count` realizations fit at once on `rows` devices: all, or a multiple of rows."""
-    fit = max(1, int(HEADROOM * free_bytes() / per_realization)) * rows
-    return min(count, fit)
+    return min(count, rows * need.fit(HEADROOM * free_bytes(), loop))
 
 
 def step_flops(recipe: Recipe) -> float:
@@ -118,8 +154,9 @@ def describe(
     prunable = tree.only_prunable(params)
     steps = sum(p.steps for p in phases)
     each = sum(p.steps * n for p, n in zip(phases, trained, strict=True))
-    need = realization_bytes(c, recipe, phases[0])
+    need = need_of(c, recipe, phases[0])
     flops = step_flops(recipe)
+    images = data.train_images.nbytes + data.test_images.nbytes
     lines = [
         f"realizations        {count} cards, {max(trained)} trained side by side",
         f"parameters          {tree.size(params):,} each, {tree.size(prunable):,} of them prunable",
@@ -128,7 +165,7 @@ def describe(
         f"steps               {steps:,} of {recipe.batch_size} images in {len(phases)} phase(s), each realization",
         f"multiply-adds       {multiply_adds(recipe):,} for one image's forward pass",
         f"arithmetic          {flops * each:.3g} floating-point operations in all",
-        f"memory              about {need / 1e6:,.0f} MB for each realization in training, "
-        f"{(data.train_images.nbytes + data.test_images.nbytes) / 1e6:,.0f} MB of images per device",
+        f"memory              about {need.state / 1e6:,.0f} MB for each realization of a group, "
+        f"{need.work / 1e6:,.0f} MB for each that is computed at once, {images / 1e6:,.0f} MB of images per device",
     ]
     return "\n".join(lines)

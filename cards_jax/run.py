@@ -41,8 +41,8 @@ def layout_of(c: ConfigDict, d: Data, count: int, group: int = 0) -> Layout:
         whole = make(count)
         recipe = recipe_of(c, spec_of(c, d), whole)
         first = phases_of(c, config.points(c), steps_per_epoch(c, d))[0]
-        need = estimate.realization_bytes(c, recipe, first)
-        return make(estimate.group_size(need, count, whole.rows))
+        need = estimate.need_of(c, recipe, first)
+        return make(estimate.group_size(need, count, whole.rows, whole.loop))
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

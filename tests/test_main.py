@@ -421,7 +421,8 @@ def test_dry_run_prints_sizes_and_writes_nothing(tmp_path):
         "realizations        4 cards, 4 trained side by side\n",
         "parameters          214,112 each, 214,112 of them prunable",
         "steps               220 of 64 images",
-        "MB for each realization in training",
+        " MB for each realization of a group, ",
+        " MB for each that is computed at once, ",
         f"baseline            {runs}/quickstart_dense-",
     ):
         assert fact in facts
