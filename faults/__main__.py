@@ -80,13 +80,13 @@ def main() -> int:
             if any(row["kind"] == kind for row in done):
                 print(f"{kind}: done already", file=sys.stderr)
                 continue
+            about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit()}
             try:
                 found = tried(kind, work, args.quick)
             except Exception:  # the others are tried all the same
                 traceback.print_exc()
                 failed.append(kind)
                 continue
-            about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit()}
             done += trial.rows(kind, found, about)
             done.sort(key=lambda row: KINDS.index(row["kind"]))
             if args.save:

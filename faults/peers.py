@@ -18,7 +18,7 @@ MOMENTS = {"in a save": "*/checkpoints/group_*/*", "as rows are written": "*/met
 
 
 def total(quick: bool) -> int:
-    return 1 if quick else 8
+    return 1 if quick else 4
 
 
 def trials(place: Path, quick: bool) -> Iterator[Trial]:
