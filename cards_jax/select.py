@@ -12,9 +12,16 @@ from jax import Array, lax
 
 from cards_jax.unroll import unroll
 
-SAMPLED_FROM = 2**16  # values; fewer are ranked without looking at a sample first
-SAMPLE_STRIDE = 32
-SMALL_BITS, LARGE_BITS = 11, 18  # of a histogram's bins, for few and for many values
+# Of the histograms, measured on a core with 2 MiB of cache.
+SAMPLED_FROM = 2**20  # values; fewer are ranked without looking at a sample first
+RUN, STRIDE = (
+    16,
+    31,
+)  # a sample is every STRIDE-th run of so many values: odd, so that no column is left out
+SMALL_UP_TO = 2**14  # values for which few bins suffice
+SMALL_BITS, MIDDLE_BITS, LARGE_BITS = 11, 16, 18  # of a histogram's bins
+PIECE = 2**14  # values that are ranked at a time, so that what lies between stays in the cache
+LANES = 16  # bins for what lies outside on either side: adding to one alone, each value waits for the one before
 Found = tuple[Array, Array, Array]  # bits of the value, how many lie below it, how many equal it
 TOP = 0x7FFFFFFF  # no magnitude's bits are larger
 ROW = 512  # bins, or values of the index search, that are summed at once
@@ -55,54 +62,83 @@ def _nth(counts: Array, n: Array) -> tuple[Array, Array]:
     return row * ROW + column, jnp.where(column > 0, inside[jnp.maximum(column - 1, 0)], before)
 
 
+def _counted(leaves: list[Array], low: Array, shift: Array, bins: int) -> Array:
+    """Values in each of `bins` bins of 2^shift bit patterns from `low`; then LANES below them, and LANES above."""
+
+    def add(counts: Array, x: Array) -> Array:
+        place = (magnitude_bits(x) - low) >> shift
+        lane = bins + lax.iota(jnp.int32, x.size) % LANES
+        index = jnp.where(place < 0, lane, jnp.where(place < bins, place, lane + LANES))
+        return counts.at[index].add(1, mode="promise_in_bounds")
+
+    def add_leaf(counts: Array, x: Array) -> Array:
+        piece = lambda i, counts: add(counts, lax.dynamic_slice(x, (i * PIECE,), (PIECE,)))
+        counts = lax.fori_loop(0, x.size // PIECE, piece, counts) if x.size >= PIECE else counts
+        rest = x.size % PIECE
+        return add(counts, x[-rest:]) if rest else counts
+
+    counts = jnp.zeros(bins + 2 * LANES, jnp.int32)
+    for x in leaves:
+        counts = add_leaf(counts, x)
+    return counts
+
+
 def _narrow(leaves: list[Array], rank: Array, low: Array, high: Array, bits: int) -> Found:
     """The value at `rank` (0-based, ascending) among all leaves; fast if it lies in [low, high], exact anyway.
 
-    Every pass counts the values in 2^bits bins over the bracket, and all others in a bin at either end.
+    Every pass counts the values in 2^bits bins over the bracket, and all others outside. If the bracket misses, the
+    next one is its neighbour, and then all that is left on that side.
     """
     bins = 1 << bits
 
     def narrower(state):
-        low, high, _, _, _ = state
+        low, high, _, misses, _, _ = state
         # The smallest shift at which the bracket fits the bins.
         shift = jnp.maximum(32 - lax.clz(high - low) - bits, 0)
-        counts = jnp.zeros(bins + 2, jnp.int32)
-        for b in leaves:
-            digit = jnp.clip((b - low) >> shift, -1, bins) + 1
-            counts = counts.at[digit].add(1, mode="promise_in_bounds")
-        digit, below = _nth(counts, rank)
-        first = low + ((digit - 1) << shift)
-        last = first + ((1 << shift) - 1)
-        hit = (digit > 0) & (digit <= bins) & (first <= high)
-        under = digit == 0  # the bracket missed the value: look on that side of it
-        low, high = (
-            jnp.where(hit, first, jnp.where(under, 0, high + 1)),
-            jnp.where(hit, last, jnp.where(under, low - 1, TOP)),
-        )
-        return low, high, hit, below, counts[digit]
+        counts = _counted(leaves, low, shift, bins)
+        inside = counts[:bins]
+        under = jnp.sum(counts[bins : bins + LANES])
+        beyond = under + jnp.sum(inside)
+        place, before = _nth(inside, jnp.clip(rank - under, 0, jnp.maximum(beyond - under - 1, 0)))
+        first = low + (place << shift)
+        last = first + jnp.minimum((1 << shift) - 1, TOP - first)
+        hit = (under <= rank) & (rank < beyond) & (first <= high)
+        reach = jnp.where(misses == 0, bins - 1, TOP)
+        below = jnp.maximum(low - 1 - jnp.minimum(reach, low - 1), 0), low - 1
+        above = high + 1, high + 1 + jnp.minimum(reach, TOP - high - 1)
+        missed = [jnp.where(rank < under, x, y) for x, y in zip(below, above, strict=True)]
+        low, high = jnp.where(hit, first, missed[0]), jnp.where(hit, last, missed[1])
+        return low, high, hit, misses + ~hit, under + before, inside[place]
 
     unsure = lambda state: ~state[2] | (state[0] < state[1])
-    start = (low, high, False, jnp.int32(0), jnp.int32(0))
-    value, _, _, below, equal = lax.while_loop(unsure, narrower, start)
+    zero = jnp.int32(0)
+    value, *_, below, equal = lax.while_loop(unsure, narrower, (low, high, False, zero, zero, zero))
     return value, below, equal
 
 
 def _histogram_find(leaves: list[Array], rank: Array) -> Found:
-    total = sum(b.size for b in leaves)
+    total = sum(x.size for x in leaves)
     everything = jnp.int32(0), jnp.int32(TOP)
     if total < SAMPLED_FROM:
-        return _narrow(leaves, rank, *everything, SMALL_BITS)
+        bits = SMALL_BITS if total <= SMALL_UP_TO else MIDDLE_BITS
+        return _narrow(leaves, rank, *everything, bits)
     # The value at the same place of a sample says where to look, so that one pass over all is enough.
-    sample = [jnp.concatenate([b[::SAMPLE_STRIDE] for b in leaves])]
-    place = rank.astype(jnp.float32) / total * sample[0].size
-    guess, _, _ = _narrow(sample, place.astype(jnp.int32), *everything, SMALL_BITS)
-    bits = min(LARGE_BITS, total.bit_length() - 3)
-    reach = (1 << bits) // 2 - 1
+    sample = jnp.concatenate([_sample(x) for x in leaves])
+    place = rank.astype(jnp.float32) / total * sample.size
+    place = jnp.clip(place.astype(jnp.int32), 0, sample.size - 1)
+    guess, _, _ = _narrow([sample], place, *everything, MIDDLE_BITS)
+    reach = (1 << LARGE_BITS) // 2 - 1
     low, high = jnp.maximum(guess, reach) - reach, jnp.minimum(guess, TOP - reach) + reach
-    return _narrow(leaves, rank, low, high, bits)
+    return _narrow(leaves, rank, low, high, LARGE_BITS)
+
+
+def _sample(x: Array) -> Array:
+    runs = x[: x.size // RUN * RUN].reshape(-1, RUN)
+    return runs[::STRIDE].ravel()
 
 
 def _bisection_find(leaves: list[Array], rank: Array) -> Found:
+    leaves = [magnitude_bits(x) for x in leaves]
     count = lambda t: sum(jnp.sum(b < t, dtype=jnp.int32) for b in leaves)
 
     def body(i, t):
@@ -127,7 +163,7 @@ def _first_equal(b: Array, t: Array, n: Array) -> Array:
 def _last_equals(leaves: list[Array], t: Array, wanted: Array) -> list[Array]:
     """Index in each leaf of the last value equal to t that stays, if `wanted` of all stay."""
     lasts = []
-    for b in leaves:
+    for b in map(magnitude_bits, leaves):
         here = jnp.minimum(wanted, jnp.sum(b == t, dtype=jnp.int32))
         lasts.append(_first_equal(b, t, here))
         wanted = wanted - here
@@ -135,21 +171,18 @@ def _last_equals(leaves: list[Array], t: Array, wanted: Array) -> list[Array]:
 
 
 @cache
-def _largest(ties: str, formulation: str):
-    def one(bits: list[Array], k: Array) -> list[Array]:
-        leaves = [b.ravel() for b in bits]
-        total, strict = sum(b.size for b in leaves), ties == "strict"
+def _last_kept(ties: str, formulation: str):
+    """(leaves, k) -> (t, last): kept is what is larger than t, and of its equals those up to index `last` of a leaf."""
+
+    def one(leaves: list[Array], k: Array) -> tuple[Array, list[Array]]:
+        total, strict = sum(x.size for x in leaves), ties == "strict"
         t, below, equal = FIND[formulation](leaves, jnp.clip(total - k - strict, 0, total - 1))
         if strict:
-            return [b > jnp.where(k < total, t, -1) for b in bits]
+            return jnp.where(k < total, t, -1), [jnp.int32(-1)] * len(leaves)
         wanted = k - (total - below - equal)
         # Only where some of the equal values go does it matter which.
-        all_stay = lambda *_: [jnp.int32(b.size) for b in leaves]
-        lasts = lax.cond(wanted < equal, _last_equals, all_stay, leaves, t, wanted)
-        place = lambda b: lax.iota(jnp.int32, b.size).reshape(b.shape)
-        return [
-            (b > t) | ((b == t) & (place(b) <= last)) for b, last in zip(bits, lasts, strict=True)
-        ]
+        all_stay = lambda *_: [jnp.int32(x.size) for x in leaves]
+        return t, lax.cond(wanted < equal, _last_equals, all_stay, leaves, t, wanted)
 
     # One realization after another: a batched scatter takes twice the time, and a condition must not become a select.
     return unroll(one, loop=True)
@@ -157,8 +190,8 @@ def _largest(ties: str, formulation: str):
 
 def threshold(arrays: list[Array], k: Array, formulation: str | None = None) -> Array:
     """The k-th largest |x| over all arrays jointly, as a float32 scalar; k is int32 in [1, total]."""
-    leaves = [magnitude_bits(x).ravel() for x in arrays]
-    rank = sum(b.size for b in leaves) - jnp.asarray(k, jnp.int32)
+    leaves = [lax.stop_gradient(x).ravel() for x in map(jnp.asarray, arrays)]
+    rank = sum(x.size for x in leaves) - jnp.asarray(k, jnp.int32)
     bits, _, _ = FIND[formulation or default_formulation()](leaves, rank)
     return lax.bitcast_convert_type(bits, jnp.float32)
 
@@ -179,9 +212,21 @@ def largest(
     Returns:
       One boolean array for each of `arrays`, of its shape.
     """
-    bits = [magnitude_bits(jnp.asarray(x)) for x in arrays]
-    masks = _largest(ties, formulation or default_formulation())(bits, jnp.asarray(k, jnp.int32))
-    return list(lax.optimization_barrier(masks))  # else every use computes the masks again
+    arrays = [lax.stop_gradient(jnp.asarray(x)) for x in arrays]
+    leaves = [x.astype(jnp.float32).ravel() for x in arrays]
+    find = _last_kept(ties, formulation or default_formulation())
+    t, lasts = find(leaves, jnp.asarray(k, jnp.int32))
+    return [_kept(x, t, last) for x, last in zip(arrays, lasts, strict=True)]
+
+
+def _kept(x: Array, t: Array, last: Array) -> Array:
+    """Values above t, and those that equal it up to the flat index `last`."""
+    columns = x.shape[-1] if x.ndim else 1
+    bits = magnitude_bits(x).reshape(-1, columns)
+    # Two small indices: XLA would keep one array of all flat indices, and read it in every step.
+    row, column = (lax.broadcasted_iota(jnp.int32, bits.shape, axis) for axis in (0, 1))
+    upto = (row < last // columns) | ((row == last // columns) & (column <= last % columns))
+    return ((bits > t) | ((bits == t) & upto)).reshape(x.shape)
 
 
 FORMULATIONS = tuple(FIND)
