@@ -36,6 +36,8 @@ def code(text: str) -> list[str]:
 def commands(path: Path) -> list[str]:
     """Every command of a page, one by one."""
     parts = [part.strip() for line in code(path.read_text()) for part in line.split("&&")]
+    # A command within the quotes of another, as of ssh, ends with its quote.
+    parts = [part[:-1] if part.endswith('"') and part.count('"') % 2 else part for part in parts]
     return [part for part in parts if COMMAND.fullmatch(part) and "..." != part[-3:]]
 
 
