@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,9 @@ def loaded(name: str) -> plan.Experiment:
 def test_every_run_is_a_valid_config(name, scale, tmp_path):
     place = Place(tmp_path, {"data.name": "digits"})
     runs = plan.ordered(loaded(name).runs(scale))
-    # Networks differ in their name alone, and every network occurs in some run that is checked here.
-    for run in {str((r.config, sorted(r.fields), r.role)): r for r in runs}.values():
+    # Runs that differ in values alone are checked once; names of networks count as kinds.
+    kind = lambda r: str((r.config, sorted(r.fields), r.role, r.fields["model.name"]))
+    for run in {kind(r): r for r in runs}.values():
         c = plan.resolved(command._alone(run), place)
         assert c.name == run.name and len(plan.cards_of(c)) >= 1
     assert sum(map(len, plan.chains(runs))) == len(runs)
@@ -272,6 +274,39 @@ def test_lists_and_estimates_without_writing(capsys, tmp_path):
     assert code_of("list", "--commands", f"--workdir={tmp_path}") == 0
     assert "python -m cards_jax.main --config=configs/lrr_conv.py:conv2" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+PYTHON = """#!/bin/bash
+echo "$@" >> said.txt
+trap 'exit 75' TERM
+touch started
+for i in $(seq 600); do sleep 0.1; done
+"""
+
+
+def test_a_batch_job_hands_its_signal_on_and_is_queued_again(tmp_path):
+    for name, content in (
+        ("python", PYTHON),
+        ("scontrol", '#!/bin/bash\necho "$@" > queued.txt\n'),
+    ):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    given = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "N": "4",
+    }
+    given |= {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "71", "SLURM_JOB_ID": "73"}
+    line = ["bash", str(ROOT / "experiments" / "sweep.sbatch"), "figure1", "--scale=paper"]
+    job = subprocess.Popen(line, env=given)
+    while not (tmp_path / "started").exists():
+        assert job.poll() is None
+        time.sleep(0.02)
+    job.terminate()
+    assert job.wait(60) == process.REQUEUE
+    wanted = "experiments/figure1.py run --index=2 --of=4 --scale=paper"
+    assert (tmp_path / "said.txt").read_text().strip() == wanted
+    assert (tmp_path / "queued.txt").read_text().strip() == "requeue 71_2"
 
 
 # --- everything, small

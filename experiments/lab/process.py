@@ -11,7 +11,8 @@ from pathlib import Path
 
 REQUEUE = 75  # exit code: saved after a signal, the same command continues
 # Imported once, in a server that every process is forked from: a third of a short run is imports.
-PRELOAD = ["cards_jax.main", "cards_jax.experiment"]
+PRELOAD = ["cards_jax.main", "cards_jax.experiment", "sklearn.datasets"]
+PRELOAD += [f"matplotlib.{name}" for name in ("figure", "backends.backend_agg")]
 
 
 def command(arguments: Sequence[str]) -> int:
