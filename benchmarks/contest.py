@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -59,7 +60,7 @@ def hold(
     try:
         for contestant in contestants:
             name = contestant.name
-            workers[name] = _Worker(contestant)
+            workers[name] = _Worker(partial(_serve, contestant))
             if (took := ask(name)) is not None:
                 say(f"{name}: ready after {took:.1f} s")
         for number in range(rounds):
@@ -74,6 +75,18 @@ def hold(
     return rates, failures
 
 
+def apart(task: Callable[..., Any], **arguments: Any) -> Any:
+    """What `task(**arguments)` returns, computed in a process of its own; raises Failed.
+
+    For what is no rate: memory, compilation, a profile. The value must be picklable.
+    """
+    worker = _Worker(partial(_answer, task, arguments))
+    try:
+        return worker.answer()
+    finally:
+        worker.stop()
+
+
 def ratios(rates: Rates, one: str, other: str) -> list[float]:
     """How many times faster `one` was than `other`, round by round."""
     return [a / b for a, b in zip(rates[one], rates[other], strict=True)]
@@ -82,18 +95,18 @@ def ratios(rates: Rates, one: str, other: str) -> list[float]:
 class _Worker:
     """This side of a contestant's process."""
 
-    def __init__(self, contestant: Contestant):
+    def __init__(self, serve: Callable[[Connection], None]):
         # A fresh interpreter: a fork would inherit threads and half-started libraries.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(
-            target=_serve,
-            args=(theirs, contestant),  # no daemon: a contestant may have workers of its own
+            target=serve,
+            args=(theirs,),  # no daemon: a contestant may have workers of its own
         )
         self._process.start()
         theirs.close()
 
-    def answer(self, question: float | None = None) -> float:
+    def answer(self, question: float | None = None) -> Any:
         """What the process says to `question`, or of itself; raises Failed."""
         try:
             if question is not None:
@@ -112,7 +125,20 @@ class _Worker:
         self._pipe.close()
 
 
-def _serve(pipe: Connection, contestant: Contestant) -> None:
+def _answer(task: Callable, arguments: dict[str, Any], pipe: Connection) -> None:
+    """The process of `apart`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        pipe.send((True, task(**arguments)))
+    except Exception as error:
+        pipe.send((False, _reason(error)))
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).split(chr(10))[0]}"
+
+
+def _serve(contestant: Contestant, pipe: Connection) -> None:
     """A contestant's process: the seconds until it was ready, then a rate for every turn asked."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the contest
     began = time.perf_counter()
@@ -129,7 +155,7 @@ def _serve(pipe: Connection, contestant: Contestant) -> None:
     except EOFError:
         pass
     except Exception as error:
-        pipe.send((False, f"{type(error).__name__}: {str(error).split(chr(10))[0]}"))
+        pipe.send((False, _reason(error)))
 
 
 def _timed(run: Callable[[int], None], steps: int) -> float:

@@ -65,12 +65,19 @@ def peer_contestant(name: str, size: int) -> Callable[[int], None]:
     return run
 
 
+def contestants(name: str, size: int) -> list[Contestant]:
+    """Ours and the peer; the work of a step is its images at all severities."""
+    arguments = {"name": name, "size": size}
+    return [
+        Contestant(OURS, our_contestant, 5 * OUR_IMAGES, arguments),
+        Contestant(PEER, peer_contestant, 5 * PEER_IMAGES, arguments),
+    ]
+
+
 def measure(name: str, size: int, rounds: int, seconds: float) -> dict | None:
     """A row of the table, None where a contestant failed."""
-    arguments = {"name": name, "size": size}
-    ours = Contestant(OURS, our_contestant, 5 * OUR_IMAGES, arguments)
-    peer = Contestant(PEER, peer_contestant, 5 * PEER_IMAGES, arguments)
-    rates, failures = hold([ours, peer], rounds + 1, seconds, say=lambda text: None)
+    found = contestants(name, size)
+    rates, failures = hold(found, rounds + 1, seconds, say=lambda text: None)
     if failures:
         print(f"{name}: {failures}", file=sys.stderr)
         return None

@@ -1,9 +1,10 @@
-"""PyTorch peers: the same networks, methods and batches, written three ways to measure against.
+"""PyTorch peers: the same networks, methods and batches, written several ways to measure against.
 
 `original` is how the published code trains (default layout, an argsort of every layer's scores in
 every step), `tuned` what a careful user makes of it (channels last, kthvalue, a one-piece gradient,
-foreach SGD), `functional` trains all realizations at once with torch.func. All share the layers,
-the starting weights and the batches below.
+foreach SGD), `plain` is that in the default layout, `compiled` that under torch.compile, `augmix`
+that on AugMix's views; `functional` trains all realizations at once with torch.func. All share the
+layers, the starting weights and the batches below.
 
 Each is called as `peer(network, method, batch_size, realizations, images, labels)`, with uint8 NHWC
 images and integer labels, and returns `step()`, which trains every realization by one step on a
@@ -11,6 +12,7 @@ fresh batch each, blocks, and returns the last loss.
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -21,10 +23,15 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.machine import cores
+from benchmarks.pillow import pillow_views
 
 SPARSITY = 0.5
 SGD = {"momentum": 0.9, "weight_decay": 1e-4}
-LEARNING_RATE = {"dense": 0.01, "ep": 0.1, "bp": 0.1}  # 0.1 makes dense Conv4 diverge
+LEARNING_RATE = {"dense": 0.01, "lrr": 0.01, "ep": 0.1, "bp": 0.1}  # 0.1 makes dense Conv4 diverge
+CONSISTENCY = 12.0  # weight of AugMix's Jensen-Shannon term
 MEAN = torch.tensor([0.491, 0.482, 0.447])
 STD = torch.tensor([0.247, 0.243, 0.262])
 
@@ -106,7 +113,7 @@ kthvalue_view = KthvaluePopup.apply
 
 
 class Conv(nn.Module):
-    """Bias-free convolution; `dense` trains the weight, `ep` and `bp` a score for each."""
+    """Bias-free convolution; `dense` trains the weight, `lrr` under a mask, `ep` and `bp` a score for each."""
 
     def __init__(self, method: str, view: Callable, inputs: int, outputs: int, size: int, stride=1):
         super().__init__()
@@ -114,17 +121,22 @@ class Conv(nn.Module):
         self.stride, self.padding = stride, size // 2
         fan_in = inputs * size * size
         # Half of every sum is pruned away; without BatchNorm the scale must make up for it.
-        std = math.sqrt(2 / fan_in / (1 if method == "dense" else 1 - SPARSITY))
+        trained = method in ("dense", "lrr")
+        std = math.sqrt(2 / fan_in / (1 if trained else 1 - SPARSITY))
         weight = torch.randn(outputs, inputs, size, size) * std
         if method == "ep":
             weight = weight.sign() * std
-        self.weight = nn.Parameter(weight, requires_grad=method == "dense")
-        if method != "dense":
+        self.weight = nn.Parameter(weight, requires_grad=trained)
+        if method == "lrr":
+            self.register_buffer("mask", torch.ones_like(weight))
+        if not trained:
             self.scores = nn.Parameter((2 * torch.rand_like(weight) - 1) / math.sqrt(fan_in))
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight
-        if self.method != "dense":
+        if self.method == "lrr":
+            weight = weight * self.mask
+        elif self.method != "dense":
             weight = self.view(self.scores, weight, self.method == "bp")
         return F.conv2d(x, weight, stride=self.stride, padding=self.padding)
 
@@ -161,15 +173,25 @@ def conv4(conv: Callable) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def resnet18(conv: Callable) -> nn.Module:
-    """CIFAR stem, four stages of two blocks, a bias-free 1x1 convolution as the head."""
-    layers: list[nn.Module] = [conv(3, 64, 3), _norm(64), nn.ReLU()]
-    for inputs, outputs, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)):
-        layers += [Block(conv, inputs, outputs, stride), Block(conv, outputs, outputs, 1)]
-    return nn.Sequential(*layers, nn.AvgPool2d(4), conv(512, 10, 1), nn.Flatten())
+def resnet(conv: Callable, width: int, stages: int, blocks: int) -> nn.Module:
+    """CIFAR stem, stages of doubling width, a bias-free 1x1 convolution as the head."""
+    layers: list[nn.Module] = [conv(3, width, 3), _norm(width), nn.ReLU()]
+    inputs = width
+    for stage in range(stages):
+        outputs = width << stage
+        for block in range(blocks):
+            layers.append(Block(conv, inputs, outputs, 2 if stage and not block else 1))
+            inputs = outputs
+    pool = nn.AvgPool2d(32 >> (stages - 1))
+    return nn.Sequential(*layers, pool, conv(inputs, 10, 1), nn.Flatten())
 
 
-NETWORKS = {"conv4": conv4, "resnet18": resnet18}
+NETWORKS = {
+    "conv4": conv4,
+    "resnet20": partial(resnet, width=16, stages=3, blocks=3),
+    "resnet18": partial(resnet, width=64, stages=4, blocks=2),
+    "wrn18_2": partial(resnet, width=128, stages=4, blocks=2),
+}
 
 
 def deal(network: str, method: str, view: Callable, seed: int) -> nn.Module:
@@ -216,21 +238,34 @@ def batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Callable
     return draw
 
 
-def _one_after_another(nets: list, rate: float, draw: Callable, layout, foreach: bool) -> Callable:
+def _one_after_another(
+    nets: list, rate: float, draw: Callable, layout, foreach: bool, compiled: bool = False
+) -> Callable:
     nets = [net.train().to(memory_format=layout) for net in nets]
+    run = [torch.compile(net) if compiled else net for net in nets]
     trained = [[p for p in net.parameters() if p.requires_grad] for net in nets]
     optimizers = [torch.optim.SGD(params, rate, foreach=foreach, **SGD) for params in trained]
 
     def step() -> float:
-        for net, optimizer in zip(nets, optimizers, strict=True):
+        for net, optimizer in zip(run, optimizers, strict=True):
             images, labels = draw()
-            loss = F.cross_entropy(net(images.contiguous(memory_format=layout)), labels)
+            loss = _loss(net(images.contiguous(memory_format=layout)), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
         return loss.item()
 
     return step
+
+
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy, and for AugMix's three views of each image, one after another, their consistency."""
+    if len(logits) == len(labels):
+        return F.cross_entropy(logits, labels)
+    log_p = logits.unflatten(0, (-1, len(labels))).log_softmax(-1)
+    log_mean = log_p.exp().mean(0).clamp(1e-7, 1).log()
+    divergence = (log_p.exp() * (log_p - log_mean)).sum(-1).mean()
+    return F.nll_loss(log_p[0], labels) + CONSISTENCY * divergence
 
 
 def original(network, method, batch_size, realizations, images, labels) -> Callable[[], float]:
@@ -247,6 +282,61 @@ def tuned(network, method, batch_size, realizations, images, labels) -> Callable
     draw = batches(images, labels, batch_size)
     rate, layout = LEARNING_RATE[method], torch.channels_last
     return _one_after_another(nets, rate, draw, layout, foreach=True)
+
+
+def plain(network, method, batch_size, realizations, images, labels) -> Callable[[], float]:
+    """`tuned` in PyTorch's default layout."""
+    nets = [deal(network, method, kthvalue_view, seed) for seed in range(realizations)]
+    draw = batches(images, labels, batch_size)
+    rate, layout = LEARNING_RATE[method], torch.contiguous_format
+    return _one_after_another(nets, rate, draw, layout, foreach=True)
+
+
+def compiled(network, method, batch_size, realizations, images, labels) -> Callable[[], float]:
+    """`tuned` under torch.compile, which needs a C++ compiler."""
+    nets = [deal(network, method, kthvalue_view, seed) for seed in range(realizations)]
+    draw = batches(images, labels, batch_size)
+    rate, layout = LEARNING_RATE[method], torch.channels_last
+    return _one_after_another(nets, rate, draw, layout, foreach=True, compiled=True)
+
+
+def augmix(network, method, batch_size, realizations, images, labels) -> Callable[[], float]:
+    """`tuned` on three views of each image, made by Pillow in workers of a data loader, one per core."""
+    nets = [deal(network, method, kthvalue_view, seed) for seed in range(realizations)]
+    rate, layout = LEARNING_RATE[method], torch.channels_last
+    loader = DataLoader(
+        _Mixed(images, labels),
+        batch_size,
+        shuffle=True,
+        num_workers=cores(),
+        persistent_workers=True,
+        drop_last=True,
+    )
+    supply = itertools.chain.from_iterable(itertools.repeat(loader))
+
+    def draw() -> tuple[Tensor, Tensor]:
+        views, wanted = next(supply)  # (B, 3, H, W, C)
+        x = views.transpose(0, 1).flatten(0, 1)
+        return ((x - MEAN) / STD).permute(0, 3, 1, 2), wanted
+
+    return _one_after_another(nets, rate, draw, layout, foreach=True)
+
+
+class _Mixed(Dataset):
+    """The views of augment.pillow_views, made when they are asked for."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        from PIL import Image
+
+        rng = np.random.default_rng(torch.randint(2**31, ()).item())
+        views = pillow_views(rng, Image.fromarray(self.images[i]))
+        return views.astype(np.float32), int(self.labels[i])
 
 
 def functional(network, method, batch_size, realizations, images, labels) -> Callable[[], float]:

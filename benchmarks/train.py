@@ -16,73 +16,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.command import conduct
 from benchmarks.contest import Contestant, Rates, ratios
 from benchmarks.machine import PRODUCT_FLOP, cores, matrix_product
+from benchmarks.steps import Case, contestant, images_and_labels
 
 PEAK = "matrix product"
-BATCHES = 100  # per epoch, so that an epoch is longer than a turn
-BATCH_SIZE = {"conv4": 64, "resnet18": 32}
+BATCH_SIZE = {"conv4": 64, "resnet20": 128, "resnet18": 32, "wrn18_2": 32}
 TITLE = {"original": "torch original", "tuned": "torch tuned", "functional": "torch.func"}
 
 
-# --- contestants: these two run in processes of their own and import their library there
-
-
-def cards_jax_contestant(
-    network: str, method: str, scope: str, batch_size: int, realizations: int
-) -> Callable[[int], None]:
-    """This trainer: all realizations in one compiled program, one device per core."""
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", cores())
-    from cards_jax import config
-    from cards_jax import realizations as axis
-    from cards_jax.trainer import Trainer
-
-    c = config.defaults()
-    c.method, c.scope, c.model.name, c.batch_size = method, scope, network, batch_size
-    c.seeds = tuple(range(realizations))
-    c.sparsity, c.learning_rate = ((0.0,), (0.01,)) if method == "dense" else ((0.5,), (0.1,))
-    c.model.affine = False  # the same network for every method
-    config.validate(c)
-    points = config.points(c)
-    layout = axis.layout(len(points), batch_size=batch_size)
-    trainer = Trainer(c, _data(batch_size), layout)
-    group = trainer.group(points)
-    state = trainer.enter(trainer.deal(group), group, 0)
-
-    def run(steps: int) -> None:
-        nonlocal state
-        for done in range(0, steps, BATCHES):
-            last = min(steps - done, BATCHES)
-            state, report = trainer.chunk(state, group, 0, 0, last, True)
-        if (np.asarray(jax.block_until_ready(report)["diverged_at"]) >= 0).any():
-            raise FloatingPointError("a realization diverged")
-
-    return run
-
-
-def _data(batch_size: int):
-    from cards_jax.data import Data
-
-    images, labels = images_and_labels(batch_size)
-    return Data(
-        train_images=images,
-        train_labels=labels,
-        test_images=images[:batch_size],
-        test_labels=labels[:batch_size],
-        holdout_images=images[:0],
-        holdout_labels=labels[:0],
-        holdout_hash=None,
-        classes=tuple("0123456789"),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        fingerprint="",
-    )
+# --- the peers run in processes of their own and import their library there
 
 
 def peer_contestant(
@@ -105,19 +49,12 @@ def peer_contestant(
     return run
 
 
-def images_and_labels(batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """An epoch of random uint8 images (N, 32, 32, 3) and int32 labels: content costs no time."""
-    rng, count = np.random.default_rng(0), BATCHES * batch_size
-    images = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
-    return images, rng.integers(0, 10, count, np.int32)
-
-
 # --- who takes part
 
 
 def our_name(method: str, scope: str, realizations: int) -> str:
     """What a table calls this trainer."""
-    return f"cards_jax {method}{'' if method == 'dense' else ' ' + scope} R={realizations}"
+    return Case("", method, 0, realizations, scope).name
 
 
 def peer_name(peer: str, args: argparse.Namespace) -> str:
@@ -138,22 +75,29 @@ def rows_of_steps(args: argparse.Namespace) -> list[tuple[str, str, int]]:
 
 def contestants(args: argparse.Namespace) -> list[Contestant]:
     """The peak, this trainer at every R, the peers, this trainer's other methods and scopes."""
-    shape = {"network": args.network, "batch_size": args.batch_size}
     found = [Contestant(PEAK, matrix_product, PRODUCT_FLOP)]
 
-    def add(name: str, make: Callable, realizations: int, **arguments) -> None:
-        arguments |= shape | {"realizations": realizations}
-        if name not in [c.name for c in found]:
-            found.append(Contestant(name, make, realizations * args.batch_size, arguments))
+    def add(method: str, scope: str, r: int) -> None:
+        case = Case(args.network, method, args.batch_size, r, scope)
+        if case.name not in [c.name for c in found]:
+            found.append(Contestant(case.name, contestant, case.images, {"case": case}))
 
-    for method, scope, r in rows_of_speed(args):
-        add(our_name(method, scope, r), cards_jax_contestant, r, method=method, scope=scope)
+    for row in rows_of_speed(args):
+        add(*row)
     for peer in TITLE:
         # One network after another is as fast per image as one network: those peers train one.
         r = args.shared if peer == "functional" else 1
-        add(peer_name(peer, args), peer_contestant, r, peer=peer, method=args.method)
-    for method, scope, r in rows_of_steps(args):
-        add(our_name(method, scope, r), cards_jax_contestant, r, method=method, scope=scope)
+        arguments = {
+            "peer": peer,
+            "network": args.network,
+            "method": args.method,
+            "batch_size": args.batch_size,
+            "realizations": r,
+        }
+        name = peer_name(peer, args)
+        found.append(Contestant(name, peer_contestant, r * args.batch_size, arguments))
+    for row in rows_of_steps(args):
+        add(*row)
     return found
 
 
@@ -241,7 +185,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     form.add_argument("--quick", action="store_true", help="a rough look, within 3 minutes")
     form.add_argument("--save", type=Path, help="writes SAVE.md and SAVE.csv")
     args = form.parse_args(arguments)
-    quick_realizations = {"conv4": (1, 4), "resnet18": (1, 2)}[args.network]
+    quick_realizations = (1, 2) if args.network in ("resnet18", "wrn18_2") else (1, 4)
     args.batch_size = args.batch_size or BATCH_SIZE[args.network]
     args.realizations = args.realizations or (quick_realizations if args.quick else (1, 2, 4, 8))
     args.rounds = 1 + (args.rounds or (2 if args.quick else 6))

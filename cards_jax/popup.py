@@ -75,7 +75,8 @@ class View:
 
     def mask(self, card: Card, keep: Array) -> Tree:
         scores = map_leaves(lambda w, s: None if w is None else s, card.frozen, card.params)
-        return masks.keep_largest(scores, keep, self.ties, self.selection)
+        with jax.named_scope("selection"):
+            return masks.keep_largest(scores, keep, self.ties, self.selection)
 
     def __call__(self, card: Card, keep: Array) -> Tree:
         return self._pop(card, self.mask(card, keep), keep)

@@ -168,7 +168,8 @@ def mean_gradient(weights, batches: int, stats, key, images, labels, recipe: Rec
 
 def augmented(images: Array, keys: Array, recipe: Recipe) -> Array:
     """uint8 images (B, H, W, C) as augmented floats in [0, 1], (V * B, H, W, C), view by view."""
-    views = jax.vmap(recipe.views)(keys, images / jnp.float32(255))
+    with jax.named_scope("augmentation"):
+        views = jax.vmap(recipe.views)(keys, images / jnp.float32(255))
     return views.swapaxes(0, 1).reshape(-1, *views.shape[2:])
 
 
@@ -193,8 +194,9 @@ def step(state: TrainState, rate, weight_decay, keep, at, images, labels, recipe
         correct = lax.psum(correct, recipe.batch_axis)
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads, squared=True))
     alive = (state.diverged_at < 0) & finite
-    moves, moved = optimizer(recipe, weight_decay).update(grads, state.optimizer, card.params)
-    params = jax.tree.map(lambda p, m: p - rate * m, card.params, moves)
+    with jax.named_scope("optimizer"):
+        moves, moved = optimizer(recipe, weight_decay).update(grads, state.optimizer, card.params)
+        params = jax.tree.map(lambda p, m: p - rate * m, card.params, moves)
     change = partial(jax.tree.map, lambda new, old: jnp.where(alive, new, old))
     sums = state.sums
     count = labels.size * recipe.split
@@ -238,7 +240,9 @@ def chunk(state, scalars, keep_U, clock: Clock, bounds, images, labels, recipe, 
         rows = lax.dynamic_slice(order, (slot,), (part,))
         positions = begin + jnp.arange(part)
         keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, at)))(positions)
-        batch = augmented(images[rows], keys, recipe)
+        with jax.named_scope("data"):
+            batch = images[rows]
+        batch = augmented(batch, keys, recipe)
         wanted, rate = labels[rows], scalars.learning_rate * clock.rate_T[at]
         return step(state, rate, scalars.weight_decay, keep, at, batch, wanted, recipe, rules)
 

@@ -15,7 +15,7 @@ from cards_jax.data import digits
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.augment import pillow_step, pillow_views  # noqa: E402
+from benchmarks.pillow import pillow_step, pillow_views  # noqa: E402
 
 EXACT = ("equalize", "posterize", "solarize", "translate_x", "translate_y")
 

@@ -11,7 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.contest import Contestant, hold, ratios  # noqa: E402
+from benchmarks import __main__ as suite  # noqa: E402
+from benchmarks.contest import Contestant, Failed, apart, hold, ratios  # noqa: E402
+from benchmarks.suite import Options, Table, layers, parts, times  # noqa: E402
 from benchmarks.train import parse, save  # noqa: E402
 
 
@@ -95,6 +97,105 @@ def test_saved_rates_are_those_measured(tmp_path):
     assert rows[1:] == ['"a, b",1,1.25', '"a, b",2,2.5']
 
 
+def own_process(shared: int) -> tuple[int, int]:
+    return os.getpid(), shared
+
+
+def test_a_task_runs_apart_and_says_why_it_failed():
+    process, shared = apart(own_process, shared=3)
+    assert shared == 3 and process != os.getpid()
+    with pytest.raises(Failed, match="^TypeError: "):
+        apart(int, x="no keyword")
+
+
+# --- the suite
+
+
+def test_tables_show_every_column_and_gaps():
+    table = Table("T", [{"a": 1.23456, "b": "x"}, {"a": None, "c": 12345.6}], ["note"])
+    assert table.markdown().splitlines() == [
+        "## T",
+        "",
+        "| a | b | c |",
+        "|---|---|---|",
+        "| 1.23 | x | - |",
+        "| - | - | 12346 |",
+        "",
+        "note",
+    ]
+    assert table.csv().splitlines() == ["table,a,b,c", "T,1.23456,x,", "T,,,12345.6"]
+
+
+def test_times_are_medians_within_rounds():
+    rates = {"a": [2.0, 6.0, 4.0], "b": [1.0, 2.0, 4.0]}
+    assert times(rates, "a", "b") == "2.00 (1.00 to 3.00)"
+    assert times(rates, "a", "gone") is None
+
+
+def test_the_time_of_what_is_nested_counts_once():
+    line = [(0, 10, "while"), (1, 3, "dot"), (5, 4, "dot"), (6, 1, "inner"), (20, 5, "while")]
+    assert parts.self_times([line, [(0, 2, "dot")]]) == {"while": 8, "dot": 8, "inner": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("jit(f)/while/body/jvp(selection)/while/body/scatter-add", "selection"),
+        ("jit(f)/while/body/transpose(jvp(ConvNet))/conv2/while/body/dot_general", "convolutions"),
+        ("jit(f)/while/body/jvp(ResNet)/layer1_0/bn1/mul", "BatchNorm"),
+        ("jit(f)/while/body/jvp(ResNet)/layer2_0/shortcut_conv/dot_general", "convolutions"),
+        ("jit(f)/while/body/optimizer/mul", "optimizer"),
+        ("jit(f)/while/body/transpose(jvp(ConvNet))/max", "activations, pooling, sums"),
+        ("jit(f)/while/body/add", "other"),
+    ],
+)
+def test_operations_are_told_apart_by_their_source(name, kind):
+    program = (
+        f'  %fusion.1 = f32[2]{{0}} fusion(%a), metadata={{op_name="{name}" stack_frame_id=3}}'
+    )
+    assert parts.operations(program) == {"fusion.1": name}
+    assert parts.kind_of(name) == kind
+
+
+def test_shapes_of_layers_are_those_of_the_networks():
+    """All multiply-adds but those of the linear layers, and of the blocks that repeat a shape."""
+    once = {s: s.flop // (2 * s.batch) for s in layers.NETWORKS["conv4"]}
+    assert sum(once.values()) == 98_306_560 - (8192 * 256 + 256 * 256 + 256 * 10)
+    times = {"resnet18": ([1, 4], [1, 1, 3]), "resnet20": ([1, 6], [1, 1, 5])}
+    totals = {"resnet18": 555_422_720 - 5120, "resnet20": 40_813_184 - 640}
+    for network, (stem, stage) in times.items():
+        shapes = layers.NETWORKS[network]
+        counts = stem + stage * ((len(shapes) - 2) // 3)
+        each = zip(counts, shapes, strict=True)
+        assert sum(n * s.flop // (2 * s.batch) for n, s in each) == totals[network]
+
+
+def test_parts_are_saved_as_they_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(suite, "has_torch", lambda: True)
+
+    def broken(options: Options) -> list[Table]:
+        raise RuntimeError("no")
+
+    given = {"train": lambda o: [Table("A", [{"x": 1}])], "parts": broken}
+    monkeypatch.setattr(suite, "PARTS", given | {"layers": lambda o: [Table("B", [{"y": 2}])]})
+    folder = tmp_path / "new" / "results"
+    assert suite.main([f"--save={folder}", "--only=train,parts,layers"]) == 1
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        ["README.md", "train.md", "train.csv", "layers.md", "layers.csv"]
+    )
+    assert (folder / "layers.csv").read_text() == "table,y\nB,2\n"
+    assert suite.main([f"--save={folder}", "--only=layers"]) == 0
+    page = (folder / "README.md").read_text()
+    assert "# train" in page and "# layers" in page
+    assert "not everything could be measured: parts" in capsys.readouterr().err
+
+
+def test_unknown_parts_end_with_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        suite.parse(["--only=train,lunch"])
+    assert ended.value.code == 2 and "'lunch' is no part" in capsys.readouterr().err
+
+
 # --- the peers
 
 
@@ -111,6 +212,7 @@ def test_multiply_adds(peers):
     head = [8192 * 256, 256 * 256, 256 * 10]
     assert peers.multiply_adds("conv4") == sum(conv + head)
     assert peers.multiply_adds("resnet18") == 555_422_720
+    assert peers.multiply_adds("resnet20") == 40_813_184
 
 
 @pytest.mark.slow
@@ -163,9 +265,9 @@ def test_views_keep_half_and_pass_the_gradient_through(peers, method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("peer", ["original", "tuned", "functional"])
+@pytest.mark.parametrize("peer", ["original", "plain", "tuned", "functional"])
 def test_steps_learn(peers, peer):
-    from benchmarks.train import images_and_labels
+    from benchmarks.steps import images_and_labels
 
     images, labels = images_and_labels(1)
     step = getattr(peers, peer)("conv4", "ep", 20, 2, images[:20], labels[:20])

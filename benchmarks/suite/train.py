@@ -1,0 +1,84 @@
+"""Training throughput over R, for every network, method and peer; share of the machine's matrix product."""
+
+from benchmarks.contest import Contestant
+from benchmarks.machine import PRODUCT_FLOP, matrix_product
+from benchmarks.steps import Case, contestant
+from benchmarks.suite import Options, Table, contest, failed, median, times
+from benchmarks.train import BATCH_SIZE, PEAK, peer_contestant
+
+PEERS = {  # name: (function of peers.py, method)
+    "torch as the originals, ep": ("original", "ep"),
+    "torch default layout, ep": ("plain", "ep"),
+    "torch channels-last, ep": ("tuned", "ep"),
+    "torch channels-last, dense": ("tuned", "dense"),
+    "torch compiled, ep": ("compiled", "ep"),
+    "torch.func, ep": ("functional", "ep"),
+    "torch channels-last, ep augmix": ("augmix", "ep"),
+}
+ORIGINAL, DEFAULT, TUNED, *_ = PEERS
+FUNCTIONAL = "torch.func, ep"
+QUICK = {"conv4": (4,)}
+FULL = {"conv4": (1, 2, 4, 8), "resnet20": (1, 4, 8), "resnet18": (1, 2, 4), "wrn18_2": (1, 2)}
+
+
+def cases(network: str, counts: tuple[int, ...], quick: bool) -> list[Case]:
+    """Edge-popup at every R, the other methods at the largest."""
+    size, most = BATCH_SIZE[network], min(max(counts), 4)
+    found = [Case(network, "ep", size, r) for r in counts]
+    others = ("dense",) if quick else ("dense", "bp", "lrr")
+    found += [Case(network, method, size, most) for method in others]
+    return found if quick else [*found, Case(network, "ep", size, most, augment="augmix")]
+
+
+def of_peer(name: str, network: str, batch_size: int, realizations: int) -> Contestant:
+    """A peer as a contestant; one network after another is as fast as one, so those train one."""
+    peer, method = PEERS[name]
+    count = realizations if peer == "functional" else 1
+    arguments = {
+        "peer": peer,
+        "network": network,
+        "method": method,
+        "batch_size": batch_size,
+        "realizations": count,
+    }
+    return Contestant(name, peer_contestant, count * batch_size, arguments)
+
+
+def of_case(case: Case) -> Contestant:
+    """This trainer as a contestant."""
+    return Contestant(case.name, contestant, case.images, {"case": case})
+
+
+def run(options: Options) -> list[Table]:
+    """One contest and table for each network."""
+    networks = QUICK if options.quick else FULL
+    return [_network(network, counts, options) for network, counts in networks.items()]
+
+
+def _network(network: str, counts: tuple[int, ...], options: Options) -> Table:
+    from benchmarks.peers import multiply_adds
+
+    size, shared = BATCH_SIZE[network], min(max(counts), 4)
+    peers = [DEFAULT, TUNED] if options.quick else list(PEERS)
+    found = [Contestant(PEAK, matrix_product, PRODUCT_FLOP)]
+    found += [of_case(case) for case in cases(network, counts, options.quick)]
+    found += [of_peer(name, network, size, shared) for name in peers]
+    rates, failures = contest(found, options)
+    flop, peak = 6 * multiply_adds(network), median(rates, PEAK)
+    rows = []
+    for name in [c.name for c in found[1:]]:
+        rate, views = median(rates, name), 3 if "augmix" in name else 1
+        rows.append(
+            {
+                "training": name,
+                "images/s x R": rate,
+                "share of peak": f"{views * flop * rate / peak:.0%}" if rate and peak else None,
+                **{f"times {p}": times(rates, name, p) for p in (ORIGINAL, TUNED, FUNCTIONAL)},
+            }
+        )
+    notes = [
+        f"Medians of {options.rounds - 1} interleaved rounds, ratios within a round (lowest to highest). torch trains",
+        f"one network after another, torch.func {shared} at once. The peak is JAX's float32 matrix product,",
+        f"{(peak or 0) / 1e9:.0f} GFLOP/s; an image counts {flop / 1e9:.2f} GFLOP, six times its multiply-adds.",
+    ]
+    return Table(f"Training: {network}, batch {size}", rows, notes + failed(failures))
