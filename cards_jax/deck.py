@@ -71,6 +71,13 @@ class Part(NamedTuple):
     hand: Hand
 
 
+class Place(NamedTuple):
+    """Devices, and a gate's references on all of them."""
+
+    mesh: Mesh
+    references_APF: Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What the program of a deck depends on, beside arrays: the key of its compilation.
@@ -217,43 +224,53 @@ class Deck:
         deck_file.save(path, self)
 
     @functools.cached_property
-    def _mesh(self) -> Mesh:
-        devices = jax.local_devices()
-        return Mesh(np.array(devices), (IMAGES,), axis_types=(AxisType.Auto,))
-
-    def _everywhere(self, tree: Tree) -> Tree:
-        return jax.device_put(tree, NamedSharding(self._mesh, P()))
+    def _all(self) -> Place:
+        return self._place(jax.local_devices())
 
     @functools.cached_property
-    def _placed(self) -> tuple[Tree, Array]:
-        """(weights and averages of every part, references) on all devices."""
-        stacks = tuple((part.hand.weights, part.hand.stats) for part in self.parts)
+    def _first(self) -> Place:
+        return self._place(jax.local_devices()[:1])
+
+    def _place(self, devices: Sequence[jax.Device]) -> Place:
+        mesh = Mesh(np.array(devices), (IMAGES,), axis_types=(AxisType.Auto,))
         references = self.gate.references_APF if self.gate else np.zeros((1, 1, 1), np.float32)
-        return self._everywhere((stacks, references))
+        return Place(mesh, jax.device_put(references, NamedSharding(mesh, P())))
+
+    @functools.cached_property
+    def _stacks(self) -> tuple[Tree, ...]:
+        """Weights and averages of every part, on all devices."""
+        stacks = tuple((part.hand.weights, part.hand.stats) for part in self.parts)
+        return jax.device_put(stacks, NamedSharding(self._all.mesh, P()))
 
     def _run(self, images: Array, batch: int, mode: str) -> tuple[Array, Choice]:
         """(probabilities (N, K), choice of every batch); `mode` says which of them are wanted."""
         images = pack.checked(images, self.image_HWC)
         batch = self.batch(batch)
-        count, devices = len(images), self._mesh.size
+        count, asked = len(images), mode != "gate"
+        # A gate by itself takes less time for a few images than several devices take to meet.
+        mesh, references = self._all if asked or count > gate.PIECE else self._first
+        devices = mesh.size
         if count <= batch:  # one batch: images that fill it up cost as much as others
-            batch = padded = _power(max(count, 1), devices)
+            most = -(-batch // devices) * devices
+            batch = padded = min(_power(max(count, 1), devices), most)
         else:
             unit = math.lcm(batch, devices)
             padded = unit * min(_power(-(-count // unit)), max(1, BATCHES * batch // unit))
         plan = Plan(
-            parts=tuple((part.group, part.hand.spec) for part in self.parts),
+            parts=tuple((part.group, part.hand.spec) for part in self.parts) if asked else (),
             cards_A=self.cards_A,
             settings=self.gate.settings if self.gate else None,
             batch=batch,
             piece=min(padded, -(-_piece() // devices) * devices),
             devices=devices,
         )
-        program, found = _program(plan, mode, self._mesh), []
+        program, found = _program(plan, mode, mesh), []
+        given = self._stacks if asked else (), references
         for first in range(0, max(count, 1), padded):
             part = images[first : first + padded]
-            filled = jnp.pad(part, ((0, padded - len(part)), (0, 0), (0, 0), (0, 0)))
-            found.append(program(*self._placed, self._everywhere(filled), len(part)))
+            found.append(program(*given, _filled(part, padded), np.int32(len(part))))
+        if len(found) == 1 and padded == count:  # nothing to cut: a slice takes as long as a gate
+            return found[0]
         probabilities, choice = (
             jax.tree.map(lambda *x: jnp.concatenate(x), *part) for part in zip(*found, strict=True)
         )
@@ -262,14 +279,15 @@ class Deck:
 
     def _each(self, images: Array, transductive: bool, batch: int) -> np.ndarray:
         """`each` of whole batches."""
-        count, devices = len(images), self._mesh.size
+        count, mesh = len(images), self._all.mesh
+        devices = mesh.size
         size = min(batch, count) if transductive else min(count, -(-_piece() // devices))
         pieces = -(-count // (size * devices)) * devices
         blank = ((0, pieces * size - count), (0, 0), (0, 0), (0, 0))
         split = jnp.pad(images, blank).reshape(pieces, size, *images.shape[1:])
-        split = jax.device_put(split, NamedSharding(self._mesh, P(IMAGES)))
+        split = jax.device_put(split, NamedSharding(mesh, P(IMAGES)))
         specs = tuple(part.hand.spec for part in self.parts)
-        found = _each_program(specs, transductive, self._mesh)(self._placed[0], split)
+        found = _each_program(specs, transductive, mesh)(self._stacks, split)
         out = np.empty((len(self), count, self.num_classes), np.float32)
         for part, probabilities in zip(self.parts, found, strict=True):
             flat = np.asarray(probabilities).swapaxes(0, 1)  # (R, pieces, size, K)
@@ -296,6 +314,14 @@ def averaged(probabilities_RNK: Array, weights_NR: Array) -> Array:
 
 def _piece() -> int:
     return PIECE.get(jax.default_backend(), PIECE["other"])
+
+
+def _filled(images: Array | np.ndarray, count: int) -> Array | np.ndarray:
+    """The images, then blank ones up to `count`."""
+    if len(images) == count:
+        return images
+    pad = np.pad if isinstance(images, np.ndarray) else jnp.pad
+    return pad(images, ((0, count - len(images)), (0, 0), (0, 0), (0, 0)))
 
 
 def _power(count: int, times: int = 1) -> int:
@@ -343,10 +369,12 @@ def _predict(plan: Plan, mode: str, stacks, references_APF, images_NHWC, count):
 
 
 def _features(plan: Plan, images_NHWC: Array) -> Array:
-    """(N, F), every device its share."""
-    share = len(images_NHWC) // plan.devices
+    """(N, F): every device computes its share, or where they are few all of them, which is faster than to meet."""
+    spectrum, share = plan.settings.spectrum, len(images_NHWC) // plan.devices
+    if len(images_NHWC) <= gate.PIECE:
+        return jax.vmap(spectrum)(images_NHWC)
     mine = lax.dynamic_slice_in_dim(images_NHWC, lax.axis_index(IMAGES) * share, share)
-    features = lax.map(plan.settings.spectrum, mine, batch_size=min(share, gate.PIECE))
+    features = lax.map(spectrum, mine, batch_size=min(share, gate.PIECE))
     return lax.all_gather(features, IMAGES, tiled=True)
 
 

@@ -3,14 +3,18 @@
     python -m cards_jax.deck build CARDS... --save=PATH.deck [--gate=ours]
     python -m cards_jax.deck choose CARDS... --save=PATH.json
     python -m cards_jax.deck deal CARDS... --budget=BYTES [--save=PATH.deck]
-    python -m cards_jax.deck evaluate DECK [--corruptions=benchmark] [--save=PATH]
+    python -m cards_jax.deck evaluate DECKS... [--corruptions=benchmark] [--save=PATH]
+    python -m cards_jax.deck plot SAVED.csv... --save=PATH
+    python -m cards_jax.deck theory DECK [--corruptions=extra] --save=PATH
 
-CARDS are card files, run folders and folders of cards. The data are those that the cards were trained on; --data-dir
-says where they lie now, where the cards' runs needed to be told. `choose` and `deal` look at holdout images alone
-(config.holdout of the cards' runs), never at the test set or at the fifteen corruptions of the benchmark.
+CARDS are card files, run folders and folders of cards; DECKS are deck files, and cards as decks of one, such as small
+dense or quantised ones. The data are those that the cards were trained on; --data-dir says where they lie now, where
+the cards' runs needed to be told. `choose` and `deal` look at holdout images alone (config.holdout of the cards' runs),
+never at the test set or at the fifteen corruptions of the benchmark.
 """
 
 import argparse
+import hashlib
 import json
 import shlex
 import sys
@@ -25,20 +29,24 @@ from cards_jax import (
     deal,
     deck,
     deck_file,
+    deck_plot,
     deck_table,
     files,
     gate,
     hand,
     page,
     report,
+    theory,
     trials,
     tune,
 )
 from cards_jax.commands import Form, ended, use_all_cores
 from cards_jax.config import ConfigError
-from cards_jax.data import Data
+from cards_jax.data import Data, corrupted
 from cards_jax.deck import BATCH, Deck, Member
+from cards_jax.evaluate import attack
 from cards_jax.gate import Gate, Settings
+from cards_jax.ledger import Ledger
 from cards_jax.predict import count
 
 PROGRAM = "python -m cards_jax.deck"
@@ -160,46 +168,195 @@ def deal_hand(args: argparse.Namespace) -> None:
         _save(deal.sub_deck(d, best.cards), args.save)
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """A deck and its cards under corruptions of the test set."""
-    d = deck_file.load(args.deck)
-    if not isinstance(d, Deck):
-        raise ConfigError(f"deck={args.deck!r}: is a card; allowed is a deck")
-    names = SETS.get(args.corruptions) or tuple(x for x in args.corruptions.split(",") if x)
-    names = () if args.corruptions == "none" else names
+def decks_of(places: Sequence[str]) -> dict[str, Deck]:
+    """{name: deck} of files, the names those of the files; ConfigError where two have one name, or other images."""
+    found: dict[str, Deck] = {}
+    for place in places:
+        name = Path(place).stem
+        if name in found:
+            raise ConfigError(f"decks: two files are called {name}; allowed is to rename one")
+        found[name] = deck_file.as_deck(place)
+    return found
+
+
+def gates_of(d: Deck, images: Data) -> dict[str, Gate]:
+    """{predictor: gate}: the settings `paper` and `ours`, a soft gate, and the deck's own where it is another."""
+    if len(d.groups) < 2:
+        return {}
+    named = {
+        name: d.gate for name, known in gate.NAMED.items() if d.gate and d.gate.settings == known
+    }
+    for name, known in gate.NAMED.items():
+        if name not in named:
+            named[name] = gate.build(known, d.groups, images.train_images)
+    if d.gate and d.gate.settings not in gate.NAMED.values():
+        named = {"own": d.gate, **named}
+    first = "own" if "own" in named else "ours"
+    named[f"{first}, {deck_table.SOFTLY}"] = deck_table.softened(named[first])
+    return {f"{deck_table.ADAPTIVE}, {name}": known for name, known in named.items()}
+
+
+def digest(d: Deck) -> str:
+    """Of all that a deck's predictions depend on."""
+    parts = [m.content for m in d.members]
+    if d.gate:
+        parts += [repr(d.gate.settings).encode(), d.gate.references_APF.tobytes()]
+    return hashlib.sha256(b"".join(hashlib.sha256(x).digest() for x in parts)).hexdigest()[:16]
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """The corruptions of a command, from names and names of sets; ConfigError for what is none."""
+    parts = [x for x in text.split(",") if x]
+    names = tuple(dict.fromkeys(n for x in parts for n in SETS.get(x, (x,))))
     for name in names:
         corruptions.find(name)
-    test = data_of(d.members, args)
-    images, labels = test.test_images[: args.images], test.test_labels[: args.images]
-    sets = deck_table.with_mixed(trials.corrupted(images, names, args.severities))
-    sizes = sorted({n for n in args.sizes if n < args.batch} | {args.batch})
-    transductive = not args.no_transductive
-    rows = list(deck_table.measure(d, _said(sets), labels, sizes, transductive))
+    return names
+
+
+def _test_set(members: Sequence[Member], args: argparse.Namespace, names: Sequence[str]):
+    """(data, images, labels, a line that says what they are)."""
+    title = _title(members, args)
+    found = data_of(members, args)
+    images, labels = found.test_images[: args.images], found.test_labels[: args.images]
     notes = [f"{k}: {v}" for k, v in corruptions.flavours(images.shape[1]).items() if k in names]
-    text = f"{len(images)} test images. {'; '.join(notes)}\n\n{deck_table.markdown(d, rows)}"
+    text = f"{len(images)} test images of {title}." + f" {'; '.join(notes)}." * bool(notes)
+    return found, images, labels, text
+
+
+def _title(members: Sequence[Member], args: argparse.Namespace) -> str:
+    c = config.completed(members[0].file.meta.get("config") or {})
+    title = args.data_title or c.data.title
+    if not title and c.data.name not in corrupted.TITLES:
+        raise ConfigError(
+            f"data_title={title!r}: with data.name={c.data.name} results need a name for people, like "
+            "--data-title='CIFAR-10 (JPEG)'"
+        )
+    return title or corrupted.TITLES[c.data.name]
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Decks, their cards and controls under corruptions of the test set; a stopped evaluation goes on where it was."""
+    decks, names = decks_of(args.decks), names_of(args.corruptions)
+    members = [m for d in decks.values() for m in d.members]
+    known, images, labels, about = _test_set(members, args, names)
+    sizes = sorted({n for n in args.sizes if n < args.batch} | {args.batch})
+    mixes = bool(names)
+    count = (1 + len(names) * len(args.severities) + mixes) * len(decks)
+    done = Ledger(
+        args.save and beside(args.save, "jsonl"),
+        {
+            "decks": {name: digest(d) for name, d in decks.items()},
+            "corruptions": list(names),
+            "severities": list(args.severities),
+            "images": len(images),
+            "data": known.fingerprint,
+            "sizes": sizes,
+            "transductive": not args.no_transductive,
+        },
+        count,
+    )
+    gates = {name: gates_of(d, known) for name, d in decks.items()}
+    weigh = {name: deck_table.sizes_of(d) for name, d in decks.items()}
+    rows: list[deck_table.Row] = []
+    for trial in deck_table.with_mixed(trials.corrupted(images, names, args.severities)):
+        for name, d in decks.items():
+            given = trial, labels, sizes, not args.no_transductive, gates[name], weigh[name]
+            measured = lambda d=d, given=given: list(deck_table.measure_one(d, *given))
+            found = done.rows([trial.name, trial.severity, name], measured)
+            rows += [{"deck": name, **row} for row in found]
+    text = evaluated(about, decks, rows)
     print(text)
     if args.save:
-        files.write_atomically(args.save.with_name(f"{args.save.name}.md"), text)
-        files.write_atomically(args.save.with_name(f"{args.save.name}.csv"), deck_table.csv(rows))
-        about = {
-            "deck": Path(args.deck).name,
-            "deck_sha256": files.sha256(args.deck),
+        files.write_atomically(beside(args.save, "md"), text)
+        files.write_atomically(beside(args.save, "csv"), deck_table.csv(rows))
+        note = {
+            "decks": {name: files.sha256(p) for name, p in zip(decks, args.decks, strict=True)},
             "command": args.command,
             "images": len(images),
             "corruptions": names,
             "severities": args.severities,
             "sizes": sizes,
         }
-        report.write_json(args.save.with_name(f"{args.save.name}.json"), about)
-        target = args.save.with_name(f"{args.save.name}.html")
-        page.make([Path(args.deck)], target, args.save)
+        if len(decks) == 1:
+            note |= {"deck": Path(args.decks[0]).name, "deck_sha256": files.sha256(args.decks[0])}
+        report.write_json(beside(args.save, "json"), note)
+        for path in pictures(args.save, rows, about):
+            print(path)
+        if len(decks) == 1 and isinstance(deck_file.load(args.decks[0]), Deck):
+            print(page.make([Path(args.decks[0])], beside(args.save, "html"), args.save))
 
 
-def _said(sets):
-    """The sets, each named on stderr as it begins."""
-    for trial in sets:
-        print(f"{trial.name} {trial.severity or ''}", file=sys.stderr, flush=True)
-        yield trial
+def beside(path: Path, suffix: str) -> Path:
+    """PATH.suffix, whatever points PATH has."""
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+def evaluated(about: str, decks: dict[str, Deck], rows: Sequence[deck_table.Row]) -> str:
+    """The tables of an evaluation: all in one, then deck by deck."""
+    parts = [about, deck_table.summary_table(rows)]
+    for name, d in decks.items():
+        mine = [row for row in rows if row["deck"] == name]
+        head = f"## {name}\n\n" if len(decks) > 1 else ""
+        parts.append(head + deck_table.markdown(d, mine))
+    return "\n\n".join(parts)
+
+
+def pictures(stem: Path, rows: Sequence[deck_table.Row], title: str) -> list[Path]:
+    """Bubbles of true and of paper bytes."""
+    return [
+        path
+        for kind in deck_plot.BYTES
+        for path in deck_plot.draw(stem.with_name(f"{stem.name}_{kind}"), rows, kind, title)
+    ]
+
+
+def plot(args: argparse.Namespace) -> None:
+    """Accuracy against robustness and memory, of saved evaluations together."""
+    rows = [row for path in args.saved for row in deck_plot.read(path)]
+    clashing = {}
+    for path in args.saved:
+        for name in {row["deck"] for row in deck_plot.read(path)}:
+            if clashing.setdefault(name, path) != path:
+                raise ConfigError(
+                    f"saved: {clashing[name]} and {path} both have a deck {name}; allowed is to rename one"
+                )
+    found = pictures(args.save, rows, args.title)
+    if not found:
+        raise ConfigError("saved: no corruptions in these evaluations; allowed are ones with some")
+    print(deck_table.summary_table(rows))
+    for path in found:
+        print(path)
+
+
+def theorise(args: argparse.Namespace) -> None:
+    """The gate beside an oracle, and both sides of the paper's Theorem 3 beside the gate's weights."""
+    d = deck_file.load(args.deck)
+    if not isinstance(d, Deck) or not d.gate:
+        raise ConfigError(f"deck={args.deck!r}: allowed is a deck with a gate")
+    names = names_of(args.corruptions)
+    known, images, labels, about = _test_set(d.members, args, names)
+    sets = list(trials.corrupted(images, names, args.severities))
+    done = Ledger(
+        beside(args.save, "jsonl"),
+        {
+            "deck": digest(d),
+            "corruptions": list(names),
+            "severities": list(args.severities),
+            "images": len(images),
+            "data": known.fingerprint,
+            "batch": args.batch,
+            "attacked": args.attacked,
+            "steps": args.steps,
+        },
+        len(d.groups) + len(sets),
+    )
+    rows = theory.measure(d, sets, labels, done.rows, args.batch, args.attacked, args.steps)
+    text = f"{about}\n\n{theory.markdown(d, rows, args.attacked)}"
+    print(text)
+    files.write_atomically(beside(args.save, "md"), text)
+    files.write_atomically(beside(args.save, "csv"), report.csv_table(rows))
+    for path in theory.draw(args.save, rows):
+        print(path)
 
 
 def _numbers(low: int, high: int):
@@ -244,14 +401,32 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     sub.add_argument("--gate", default="ours", help=gates)
     sub.add_argument("--save", type=Path, help="writes the best deck")
     sub.add_argument("--table", type=Path, help="writes the Pareto front as csv")
+
+    def tested(sub, corrupted: str, images: int | None) -> None:
+        sub.add_argument("--corruptions", default=corrupted, help=f"{', '.join(SETS)}, or names")
+        sub.add_argument("--data-title", help="name of the data for people, where they have none")
+        sub.add_argument("--severities", type=_numbers(1, 5), default=corruptions.SEVERITIES)
+        how = "the first ones of the test set; all without" if images is None else "of the test set"
+        sub.add_argument("--images", type=count, default=images, help=how)
+
     sub = command("evaluate", evaluate, of_cards=False)
-    sub.add_argument("deck", metavar="DECK")
-    sub.add_argument("--corruptions", default="benchmark", help=f"{', '.join(SETS)}, or names")
-    sub.add_argument("--severities", type=_numbers(1, 5), default=corruptions.SEVERITIES)
-    sub.add_argument("--images", type=count, help="the first ones of the test set; all without")
+    sub.add_argument("decks", nargs="+", metavar="DECKS")
+    tested(sub, "benchmark", None)
     sub.add_argument("--sizes", type=_numbers(1, 10**6), default=deck_table.SIZES, help="other M")
     sub.add_argument("--no-transductive", action="store_true", help="leave that control out")
-    sub.add_argument("--save", type=Path, help="writes SAVE.md, .csv, .json, .html")
+    saves = "SAVE.md, .csv, .json, bubbles SAVE_{true,paper}.{png,svg}, of one deck .html; goes on from SAVE.jsonl"
+    sub.add_argument("--save", type=Path, help=saves)
+    sub = command("theory", theorise, of_cards=False)
+    sub.add_argument("deck", metavar="DECK")
+    tested(sub, "extra", 1000)
+    sub.add_argument("--attacked", type=count, default=200, help="images that are attacked")
+    sub.add_argument("--steps", type=count, default=attack.STEPS, help="of the attack")
+    sub.add_argument("--save", type=Path, required=True, help="SAVE.md, .csv, .png, .svg, .jsonl")
+    sub = commands.add_parser("plot", help=plot.__doc__, description=plot.__doc__)
+    sub.set_defaults(do=plot)
+    sub.add_argument("saved", nargs="+", type=Path, metavar="SAVED.csv")
+    sub.add_argument("--title", default="", help="of the pictures: what the images are")
+    sub.add_argument("--save", type=Path, required=True, help="SAVE_{true,paper}.{png,svg}")
     args = form.parse_args(arguments)
     args.command = shlex.join(
         PROGRAM.split() + list(sys.argv[1:] if arguments is None else arguments)

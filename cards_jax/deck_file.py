@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 import cards_jax
-from cards_jax import container, encoding, files, gate, pack, size
+from cards_jax import container, encoding, files, gate, npz, pack, size
+from cards_jax.config import ConfigError
 from cards_jax.deck import Deck, Member
 from cards_jax.gate import Augmentation, Gate
 from cards_jax.pack import CardFile
@@ -121,11 +122,16 @@ def load(path: str | Path) -> CardFile | Deck:
 
 
 def as_deck(path: str | Path) -> Deck:
-    """A deck's file, or a card's as a deck of one."""
+    """A deck's file, or a card's as a deck of one, whatever that was trained with."""
     found = load(path)
     if isinstance(found, Deck):
         return found
-    return Deck((Member(Path(path).stem, b"", found, Augmentation("plain")),))
+    content = container.read(path) if not npz.is_archive(path) else b""
+    try:
+        kind = Augmentation.of_card(found.meta)
+    except ConfigError:
+        kind = Augmentation("plain")
+    return Deck((Member(Path(path).stem, content, found, kind),))
 
 
 def with_meta(deck: Deck, meta: dict[str, Any]) -> Deck:

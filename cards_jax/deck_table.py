@@ -1,25 +1,33 @@
 """How a deck does under corruptions, beside its cards and under the controls that its numbers need.
 
-Predictors: every card alone; the agnostic deck; the adaptive one with batches of several sizes. Controls: the same
-cards and the agnostic deck with the BatchNorm statistics of each batch (transductive: they see the same M images that
-the gate sees); batches of one class; batches in which every image has another corruption and severity (`mixed`).
+Predictors: every card alone; the agnostic deck; the adaptive one with batches of several sizes (of one image: it gates
+each image), under several gates. Controls: the same cards and the agnostic deck with the BatchNorm statistics of each
+batch (transductive: they see the same M images that the gate sees); batches of one class; batches in which every image
+has another corruption and severity (`mixed`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from cards_jax import report
+from cards_jax import deck_file, report, size
 from cards_jax.deck import BATCH, Deck, averaged
+from cards_jax.gate import Gate
 from cards_jax.trials import CLEAN, Trial
 
 SIZES = (1, 10, 32, BATCH)
 MIXED = "mixed"
 AGNOSTIC, ADAPTIVE, TRANSDUCTIVE = "agnostic", "adaptive", "transductive"
 AS_THEY_COME, ONE_CLASS = "as they come", "one class"
-COLUMNS = ("corruption", "severity", "predictor", "batch", "order", "accuracy")
+SOFT = (
+    0.05  # temperature of the soft gate, fixed beforehand: about what two groups differ in distance
+)
+SOFTLY = "soft"  # how the name of such a gate ends
+COLUMNS = ("deck", "corruption", "severity", "predictor", "batch", "order", "accuracy")
+COLUMNS += ("cards", "asked", "paper_bytes", "true_bytes")
 Row = dict[str, Any]
 
 
@@ -49,30 +57,80 @@ def has_batchnorm(deck: Deck) -> bool:
     return any(jax.tree.leaves(part.hand.stats) for part in deck.parts)
 
 
+def softened(known: Gate) -> Gate:
+    """The same gate with the temperature SOFT."""
+    return Gate(
+        dataclasses.replace(known.settings, temperature=SOFT), known.groups, known.references_APF
+    )
+
+
 def measure(
     deck: Deck,
     sets: Iterable[Trial],
     labels: np.ndarray,
     sizes: Sequence[int] = SIZES,
     transductive: bool = True,
+    gates: Mapping[str, Gate] | None = None,
 ) -> Iterator[Row]:
-    """Rows of COLUMNS, and for the adaptive deck of the share of batches that goes to every group (`to LABEL`)."""
-    orders = {AS_THEY_COME: np.arange(len(labels)), ONE_CLASS: np.argsort(labels, kind="stable")}
-    transductive = transductive and has_batchnorm(deck)
+    """`measure_one` of all sets."""
+    about = sizes_of(deck)
     for trial in sets:
-        about = {"corruption": trial.name, "severity": trial.severity}
-        each_RNK = deck.each(trial.images)
+        yield from measure_one(deck, trial, labels, sizes, transductive, gates, about)
+
+
+def measure_one(
+    deck: Deck,
+    trial: Trial,
+    labels: np.ndarray,
+    sizes: Sequence[int] = SIZES,
+    transductive: bool = True,
+    gates: Mapping[str, Gate] | None = None,
+    weigh: Mapping[str, Row] | None = None,
+) -> Iterator[Row]:
+    """Rows of COLUMNS on one set of images, and for adaptive decks of the share of batches that goes to each group.
+
+    gates: {predictor: gate}; the deck's own by default. The shares are `to LABEL`. weigh: of `sizes_of`.
+    """
+    if gates is None:
+        gates = {ADAPTIVE: deck.gate} if deck.gate else {}
+    weigh = weigh or sizes_of(deck)
+    each_RNK = deck.each(trial.images)
+    gated = {name: Deck(deck.members, known) for name, known in gates.items()}
+    about = {"corruption": trial.name, "severity": trial.severity}
+
+    def rows() -> Iterator[Row]:
         yield from _of_cards(deck, each_RNK, labels, "", about)
-        for order, rows in orders.items():
-            images, wanted = trial.images[rows], labels[rows]
+        orders = {AS_THEY_COME: np.arange(len(labels))}
+        orders[ONE_CLASS] = np.argsort(labels, kind="stable")
+        for order, places in orders.items():
+            images, wanted = trial.images[places], labels[places]
             how = {**about, "order": order}
-            if deck.gate:
-                for size in sizes if order == AS_THEY_COME else sizes[-1:]:
-                    yield _adaptive(deck, images, each_RNK[:, rows], wanted, size, how)
-            if transductive:
+            for name, d in gated.items():
+                for M in sizes if order == AS_THEY_COME else sizes[-1:]:
+                    yield _adaptive(name, d, images, each_RNK[:, places], wanted, M, how)
+            if transductive and has_batchnorm(deck):
                 found_RNK = deck.each(images, transductive=True, batch=sizes[-1])
                 how = {**how, "batch": sizes[-1]}
                 yield from _of_cards(deck, found_RNK, wanted, f", {TRANSDUCTIVE}", how)
+
+    for row in rows():
+        plain = row["predictor"].removesuffix(f", {TRANSDUCTIVE}")
+        of = weigh[ADAPTIVE if plain.startswith(ADAPTIVE) else plain]
+        yield {**row, **of, "asked": row.get("asked", of["cards"])}
+
+
+def sizes_of(deck: Deck) -> dict[str, Row]:
+    """{predictor: cards, paper_bytes, true_bytes}: of a card's file, the deck's file without and with its gate."""
+
+    def of_deck(d: Deck) -> Row:
+        sizes = {"paper_bytes": deck_file.paper_bytes(d), "true_bytes": deck_file.true_bytes(d)}
+        return {"cards": len(d), **sizes}
+
+    found = {AGNOSTIC: of_deck(Deck(deck.members)), ADAPTIVE: of_deck(deck)}
+    for name, member in zip(card_names(deck), deck.members, strict=True):
+        total = size.table(member.content).total
+        found[name] = {"cards": 1, "paper_bytes": total.paper, "true_bytes": total.true}
+    return found
 
 
 def _of_cards(deck: Deck, each_RNK: np.ndarray, labels, suffix: str, about: Row) -> Iterator[Row]:
@@ -81,13 +139,15 @@ def _of_cards(deck: Deck, each_RNK: np.ndarray, labels, suffix: str, about: Row)
         yield {**about, "predictor": name + suffix, "accuracy": _accuracy(probabilities, labels)}
 
 
-def _adaptive(deck: Deck, images, each_RNK, labels, size: int, about: Row) -> Row:
+def _adaptive(name: str, deck: Deck, images, each_RNK, labels, size: int, about: Row) -> Row:
     choice = deck.choose(images, size)
     weights_NR = deck.weights(choice, len(images), size)
     share_BA = np.asarray(choice.weights) * np.asarray(deck.cards_A)
     shares = {f"to {g.label}": float(s) for g, s in zip(deck.groups, share_BA.mean(0), strict=True)}
     accuracy = _accuracy(np.asarray(averaged(each_RNK, weights_NR)), labels)
-    return {**about, "predictor": ADAPTIVE, "batch": size, "accuracy": accuracy, **shares}
+    asked = float((weights_NR > 0).sum(1).mean())  # cards that are computed for an image
+    found = {"predictor": name, "batch": size, "accuracy": accuracy, "asked": asked}
+    return {**about, **found, **shares}
 
 
 def _accuracy(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> float:
@@ -104,28 +164,80 @@ def csv(rows: Sequence[Row]) -> str:
 
 
 def markdown(deck: Deck, rows: Sequence[Row]) -> str:
-    """Accuracy by corruption, the gate's choices, the controls; in percent, means over severities."""
+    """Accuracy by corruption, the gates' choices, the controls; in percent, means over severities."""
     parts = [
         "Accuracy in percent, by corruption: mean over severities.\n\n" + _accuracies(deck, rows),
-        "Controls: mean over the corruptions above, then batches of mixed corruptions.\n\n"
-        + _controls(deck, rows),
+        f"Controls: mean over the corruptions above, then batches of mixed corruptions. {CONTROLS}\n\n"
+        + _controls(rows),
     ]
-    if deck.gate:
-        labels = "/".join(group.label for group in deck.groups)
-        parts.insert(1, f"Batches that go to {labels}, in percent.\n\n" + _choices(deck, rows))
+    labels = "/".join(group.label for group in deck.groups)
+    for name in reversed([x for x in _gates(rows) if not x.endswith(SOFTLY)]):
+        head = f"Batches that go to {labels}, in percent ({name}).\n\n"
+        parts.insert(1, head + _choices(deck, rows, name))
     return "\n".join(parts)
 
 
-def _main(rows: Sequence[Row]) -> list[Row]:
+CONTROLS = (
+    "Rows of M = 1 gate every image by itself; transductive ones take BatchNorm's statistics from the batch, and so "
+    "are no predictions of single images. Asked: cards that are computed for an image."
+)
+
+
+def main_rows(rows: Sequence[Row]) -> list[Row]:
     """Cards and decks as one uses them: batches in order, of the largest size."""
     largest = max((row["batch"] for row in rows if row.get("batch")), default=None)
     return [
         row
         for row in rows
-        if row.get("order", AS_THEY_COME) == AS_THEY_COME
+        if (row.get("order") or AS_THEY_COME) == AS_THEY_COME
         and row.get("batch") in (None, largest)
         and TRANSDUCTIVE not in row["predictor"]
     ]
+
+
+def summary(rows: Sequence[Row]) -> list[Row]:
+    """One row for every deck and predictor, as one uses them: clean accuracy, mean of corruptions, sizes.
+
+    robustness: mean over the corruptions of means over severities, None where there are none.
+    """
+    shown, found = main_rows(rows), []
+    for deck, predictor in dict.fromkeys((row.get("deck"), row["predictor"]) for row in shown):
+        mine = [r for r in shown if (r.get("deck"), r["predictor"]) == (deck, predictor)]
+        if mine[0]["cards"] == 1 and not predictor.startswith("card"):
+            continue  # a deck of one is its card
+        corrupted = _balanced([r for r in mine if r["corruption"] not in (CLEAN, MIXED)])
+        about = {k: mine[0].get(k) for k in ("cards", "paper_bytes", "true_bytes")}
+        asked = float(np.mean([r["asked"] for r in mine]))
+        accuracy, robustness = _mean(mine, corruption=CLEAN), _mean(corrupted)
+        name = {"deck": deck, "predictor": predictor}
+        found.append(
+            {**name, "accuracy": accuracy, "robustness": robustness, "asked": asked, **about}
+        )
+    return found
+
+
+def summary_table(rows: Sequence[Row]) -> str:
+    """`summary` as markdown."""
+    words, numbers = ("deck", "predictor"), ("clean", "corruptions", "cards", "asked")
+    body = [
+        [
+            str(row["deck"] or ""),
+            row["predictor"],
+            *map(_percent, (row["accuracy"], row["robustness"])),
+            str(row["cards"]),
+            f"{row['asked']:.2f}",
+            f"{row['paper_bytes']:,.0f}",
+            f"{row['true_bytes']:,}",
+        ]
+        for row in summary(rows)
+    ]
+    head = [*words, *numbers, "paper bytes", "true bytes"]
+    return report.aligned(head, body, [True, True, *[False] * 6])
+
+
+def _gates(rows: Sequence[Row]) -> list[str]:
+    """Names of the adaptive predictors."""
+    return [p for p in dict.fromkeys(r["predictor"] for r in rows) if p.startswith(ADAPTIVE)]
 
 
 def _mean(rows: Iterable[Row], **wanted: Any) -> float | None:
@@ -142,8 +254,7 @@ def _percent(value: float | None) -> str:
 
 
 def _accuracies(deck: Deck, rows: Sequence[Row]) -> str:
-    shown, predictors = _main(rows), [*card_names(deck), AGNOSTIC]
-    predictors += [ADAPTIVE] * bool(deck.gate)
+    shown, predictors = main_rows(rows), [*card_names(deck), AGNOSTIC, *_gates(rows)]
     body = [
         [name, *(_percent(_mean(shown, corruption=name, predictor=p)) for p in predictors)]
         for name in _names(rows)
@@ -165,8 +276,8 @@ def _balanced(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _choices(deck: Deck, rows: Sequence[Row]) -> str:
-    shown = [row for row in _main(rows) if row["predictor"] == ADAPTIVE]
+def _choices(deck: Deck, rows: Sequence[Row], predictor: str) -> str:
+    shown = [row for row in main_rows(rows) if row["predictor"] == predictor]
     severities = sorted({row["severity"] for row in shown} - {0})
     width = max(1, len(severities))
     body = []
@@ -181,27 +292,22 @@ def _shares(deck: Deck, row: Row) -> str:
     return "/".join(f"{100 * row[f'to {g.label}']:.0f}" for g in deck.groups)
 
 
-def _controls(deck: Deck, rows: Sequence[Row]) -> str:
-    keys = list(
-        dict.fromkeys((r["predictor"], r.get("batch"), r.get("order", AS_THEY_COME)) for r in rows)
-    )
-    keys = [k for k in keys if not k[0].startswith("card")]
-    keys.sort(key=lambda k: (k[0], k[2], k[1] or 0))
+def _controls(rows: Sequence[Row]) -> str:
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if not row["predictor"].startswith("card"):
+            order = row.get("order") or AS_THEY_COME
+            groups.setdefault((row["predictor"], order, row.get("batch") or 0), []).append(row)
     body = []
-    for predictor, batch, order in keys:
-        mine = [
-            r
-            for r in rows
-            if (r["predictor"], r.get("batch"), r.get("order", AS_THEY_COME))
-            == (predictor, batch, order)
-        ]
+    for (predictor, order, batch), mine in sorted(groups.items(), key=lambda x: x[0]):
         corrupted = [r for r in mine if r["corruption"] not in (CLEAN, MIXED)]
         values = (
             _mean(mine, corruption=CLEAN),
             _mean(_balanced(corrupted)),
             _mean(mine, corruption=MIXED),
         )
-        size = str(batch) if batch else "any"
-        body.append([predictor, order if batch else "any", size, *map(_percent, values)])
-    head = ["predictor", "batches", "M", "clean", "corruptions", "mixed"]
-    return report.aligned(head, body, [True, True, *[False] * 4])
+        about = [order, str(batch)] if batch else ["any", "any"]
+        asked = f"{np.mean([r['asked'] for r in mine]):.2f}"
+        body.append([predictor, *about, *map(_percent, values), asked])
+    head = ["predictor", "batches", "M", "clean", "corruptions", "mixed", "asked"]
+    return report.aligned(head, body, [True, True, *[False] * 5])

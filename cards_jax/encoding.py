@@ -22,7 +22,7 @@ from cards_jax.layout import Contents, Entry
 from cards_jax.origin import Draw, Origin
 from cards_jax.tree import flatten, map_leaves, prunable, unflatten
 
-WEIGHTS = ("auto", "signs", "key", "float32", "float16")
+WEIGHTS = ("auto", "signs", "key", "float32", "float16", "int8")
 Flat = dict[str, np.ndarray]  # by slash path
 
 
@@ -53,7 +53,8 @@ def encode(
       weights: how convolution and linear weights are written. "auto": by layer, the smallest form that gives back every
         bit on every machine. "signs": one gain per layer, for binary cards. "key": drawn again from `origin`, which for
         weights that are not binary needs a machine with the same arithmetic. "float32"; "float16", which changes a
-        weight w by at most 2^-11 |w| + 2^-25.
+        weight w by at most 2^-11 |w| + 2^-25; "int8", with one scale for each output channel, the largest weight of the
+        channel / 127, which changes a weight by at most half of it.
       origin: of the weights of a popup card.
 
     Raises ValueError where the card is not of the network, or its weights do not have that form.
@@ -135,13 +136,14 @@ def _packed(
     """(entry, its bytes, the kept values where a key gives them) of one array."""
     code, streams = (None, b"") if mask is None else codec.encode(mask)
     values = x.ravel() if mask is None else x[mask]
-    places = _places(x.shape, mask) if draw else None
-    form = "float32"
+    form, places = "float32", None
     if prunable(path):
-        auto = forms.lossless(values, draw, places) if weights in ("auto", "key") else weights
+        places = _places(x.shape, mask)
+        lossless = lambda: forms.lossless(values, draw, places, x.shape[-1])
+        auto = lossless() if weights in ("auto", "key") else weights
         keyed = weights == "key" and auto not in forms.KEYED
         form = "key_floats" if keyed else auto
-    content = forms.encode(values, form, draw, places)
+    content = forms.encode(values, form, draw, places, x.shape[-1] if places is not None else 1)
     return Entry(x.shape, code, form), streams + content, _hashed(values, form)
 
 
@@ -160,7 +162,7 @@ def _versions() -> dict[str, str]:
 
 
 def _compare(file: Decoded, packed: tuple[Flat, Flat, Flat], contents: Contents) -> None:
-    """Raise ValueError unless a file holds what was packed, bit for bit but for float16."""
+    """Raise ValueError unless a file holds what was packed, bit for bit but for lossy forms."""
     params, mask, stats = packed
     card = file.card
     found = tuple(flatten(x) for x in (card.params, card.mask, card.stats))
@@ -168,8 +170,8 @@ def _compare(file: Decoded, packed: tuple[Flat, Flat, Flat], contents: Contents)
     same += [_same(x, stats[path]) for path, x in found[2].items()]
     for path, x in found[0].items():
         wanted = np.where(mask[path], params[path], np.float32(0)) if path in mask else params[path]
-        half = contents.params[path].form == "float16"
-        same.append(forms.near_half(wanted, x) if half else _same(x, wanted))
+        form = contents.params[path].form
+        same.append(forms.near(wanted, x, form) if form in forms.LOSSY else _same(x, wanted))
     same.append(json.dumps(file.meta) == json.dumps(contents.meta))
     if not all(same):
         raise ValueError("the packed card does not read back as it was")
@@ -216,8 +218,10 @@ def _unpacked(
     if entry.code is not None:
         mask = codec.decode(entry.code, content[: entry.mask_bytes], entry.shape)
     keyed = entry.form in forms.KEYED
-    places = _places(entry.shape, mask) if keyed else None
-    values = forms.decode(content[entry.mask_bytes :], entry.form, entry.kept, draw, places)
+    placed = keyed or entry.form == "int8"
+    places = _places(entry.shape, mask) if placed else None
+    args = entry.form, entry.kept, draw, places, entry.channels
+    values = forms.decode(content[entry.mask_bytes :], *args)
     if mask is None:
         return values.reshape(entry.shape), None, _hashed(values, entry.form)
     x = np.zeros(entry.shape, np.float32)

@@ -39,6 +39,11 @@ class Entry:
         return math.prod(self.shape)
 
     @property
+    def channels(self) -> int:
+        """Of the output: the last axis."""
+        return self.shape[-1] if self.shape else 1
+
+    @property
     def kept(self) -> int:
         """Weights that stay."""
         return self.size if self.code is None else self.code.kept(self.size)
@@ -49,7 +54,7 @@ class Entry:
 
     @property
     def gain_bytes(self) -> int:
-        return forms.gain_bytes(self.form)
+        return forms.gain_bytes(self.form, self.channels)
 
     @property
     def value_bytes(self) -> int:

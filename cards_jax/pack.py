@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from cards_jax import card as card_module
@@ -43,9 +44,13 @@ class CardFile:
         return jax.nn.softmax(self.logits(images))
 
 
-def checked(images: Array, image_HWC: tuple[int, int, int]) -> Array:
-    """Images (N, H, W, C), uint8 or floats in [0, 1]; ValueError where they are anything else."""
-    images = jnp.asarray(images)
+def checked(images: Array | np.ndarray, image_HWC: tuple[int, int, int]) -> Array | np.ndarray:
+    """Images (N, H, W, C), uint8 or floats in [0, 1]; ValueError where they are anything else.
+
+    uint8 of NumPy stays there: the program that takes it copies it to where it runs, once.
+    """
+    if not (isinstance(images, np.ndarray) and images.dtype == np.uint8):
+        images = jnp.asarray(images)
     if images.ndim != 4 or images.shape[1:] != image_HWC:
         wanted = ", ".join(map(str, image_HWC))
         raise ValueError(f"images: got shape {images.shape}, expected (N, {wanted})")
@@ -95,10 +100,10 @@ def save(
 def load(path: str | Path) -> CardFile:
     """Read a card file; every size in it is checked before anything of that size is allocated.
 
-    The effective weights are those of the card that was packed, bit for bit (`weights="float16"`: as said there), and
-    zero where they are pruned. Raises ValueError in one line where the file is damaged or of another format,
-    OtherGenerator (a ValueError) where its weights come from a key that gives others here, OSError where it cannot be
-    read.
+    The effective weights are those of the card that was packed, bit for bit (in the lossy forms float16 and int8: as
+    said there), and zero where they are pruned. Raises ValueError in one line where the file is damaged or of another
+    format, OtherGenerator (a ValueError) where its weights come from a key that gives others here, OSError where it
+    cannot be read.
     """
     with reasons(path):
         if npz.is_archive(path):

@@ -2,8 +2,8 @@
 
     python -m cards_jax.size CARD... [--format=text|markdown|csv]
 
-paper bytes  kept weights times 32 bits, or 1 where they are binary (16 in float16): the paper's formula, which leaves
-             out masks, gains, BatchNorm and biases
+paper bytes  kept weights times 32 bits, or 1 where they are binary (16 in float16, 8 in int8): the paper's
+             formula, which leaves out masks, gains, BatchNorm and biases
 true bytes   what the card's file takes on a disk
 """
 

@@ -46,36 +46,53 @@ class Spectrum:
 
     def power(self, image_HWC: Array) -> Array:
         """|FFT|^2 averaged over the ring of every radius, (F,) float32; values in [0, 1]."""
-        planes_CHW = self._planes(image_HWC)
-        power_CHW = jnp.square(jnp.abs(jnp.fft.rfft2(planes_CHW)))
-        rings = _rings(*planes_CHW.shape[1:], self.binning, self.last)
-        mean_HW = jnp.mean(power_CHW, axis=0)
-        return jnp.dot(rings, mean_HW.reshape(-1), precision=jax.lax.Precision.HIGHEST)
+        planes = self._planes(image_HWC)
+        H, W = planes[0].shape
+        across, down = _waves(W)[0], _waves(H)[0]
+        # In this order a batch of images is two products of matrices and one transposition between them.
+        squares = [jnp.square(_dot(_dot(plane_HW, across).T, down)) for plane_HW in planes]
+        mean_WH = sum(squares) / len(squares)
+        return _dot(mean_WH.reshape(-1), _rings(H, W, self.binning, self.last))
 
-    def _planes(self, image_HWC: Array) -> Array:
-        if image_HWC.dtype == jnp.uint8:
-            image_HWC = image_HWC / jnp.float32(255)
-        if self.colour == "luma" and image_HWC.shape[-1] == len(LUMA):
-            image_HWC = jnp.dot(image_HWC, jnp.float32(LUMA), precision=jax.lax.Precision.HIGHEST)[
-                ..., None
-            ]
-        return jnp.moveaxis(image_HWC, -1, 0)
+    def _planes(self, image_HWC: Array) -> list[Array]:
+        scale = np.float32(1 / 255 if image_HWC.dtype == jnp.uint8 else 1)
+        # Sums of slices: a product with a matrix of three rows takes longer than all that follows.
+        planes = [image_HWC[..., c].astype(jnp.float32) for c in range(image_HWC.shape[-1])]
+        if self.colour == "luma" and len(planes) == len(LUMA):
+            planes = [sum(np.float32(w) * plane for w, plane in zip(LUMA, planes, strict=True))]
+        return [plane * scale for plane in planes]
+
+
+def _dot(a: Array, b: np.ndarray) -> Array:
+    return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+@cache
+def _waves(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """((side, side) float32, whose columns are cosines, then sines; the frequency of every column).
+
+    No complex numbers are needed: a ring has (v, u) and (-v, u) alike, and their power together is twice the sum of the
+    squares of the four products of a cosine or sine in v and one in u.
+    """
+    cosines, sines = np.arange(side // 2 + 1), np.arange(1, (side + 1) // 2)
+    angles = lambda v: 2 * np.pi * (np.outer(np.arange(side), v) % side) / side
+    waves = np.concatenate([np.cos(angles(cosines)), np.sin(angles(sines))], axis=1)
+    return waves.astype(np.float32), np.concatenate([cosines, sines])
 
 
 @cache
 def _rings(H: int, W: int, binning: str, last: int) -> np.ndarray:
-    """(F, H * (W // 2 + 1)) float32: the weights of a ring's mean over the half plane that rfft2 gives."""
-    v, u = np.fft.fftfreq(H, 1 / H), np.fft.rfftfreq(W, 1 / W)
-    distance = np.hypot(v[:, None], u[None])
+    """(W * H, F) float32: the weights of a ring's mean over the squares that `power` makes."""
+    u, v = _waves(W)[1][:, None], _waves(H)[1][None]
+    distance = np.hypot(u, v)
     radius = np.round(distance) if binning == "round" else np.floor(distance)
-    # A column stands for its mirror image as well, except the two that are their own.
-    twice = 2 - (u == 0) - (u * 2 == W)
-    wanted = np.arange((last or min(H, W) // 2) + 1)
-    rings = (radius[None] == wanted[:, None, None]) * twice
-    counts = rings.sum((1, 2), keepdims=True)
+    # Frequencies that are their own mirror image stand for themselves alone, the others for two.
+    times = (2 - (u % W == -u % W)) * (2 - (v % H == -v % H))
+    rings = radius[..., None] == np.arange((last or min(H, W) // 2) + 1)
+    counts = rings.sum((0, 1))  # as many as the plane has frequencies in the ring
     if not counts.all():
         raise ValueError(f"last={last}: images of {H} x {W} have radii up to {int(radius.max())}")
-    return (rings / counts).reshape(len(wanted), -1).astype(np.float32)
+    return (times[..., None] * rings / counts).reshape(W * H, -1).astype(np.float32)
 
 
 @partial(jax.jit, static_argnums=1)

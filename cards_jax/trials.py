@@ -19,6 +19,7 @@ from cards_jax.config import ConfigError
 from cards_jax.corruptions import dataset
 from cards_jax.data import Data
 from cards_jax.deck import BATCH, Deck, Member
+from cards_jax.gate import Augmentation
 
 CLEAN = "clean"
 
@@ -43,6 +44,19 @@ def corrupted(
         for severity in severities:
             key = dataset.key_of(jax.random.key(seed), name, severity)
             yield Trial(name, severity, dataset.spread(key, images, name, severity))
+
+
+def augmented(images: np.ndarray, group: Augmentation, noise: float, seed: int = 0) -> np.ndarray:
+    """What a group's augmentation makes of the images, uint8 as all that is tried; noise: as in gate.Settings."""
+    return np.asarray(_augmented(jnp.asarray(images), group, noise, seed))
+
+
+@functools.partial(jax.jit, static_argnames=("group", "noise"))
+def _augmented(images_NHWC: Array, group: Augmentation, noise: float, seed: int) -> Array:
+    keys = jax.random.split(jax.random.key(seed), len(images_NHWC))
+    view = group.view(noise)
+    one = lambda x: jnp.round(255 * view(x[0], x[1] / jnp.float32(255))).astype(jnp.uint8)
+    return lax.map(one, (keys, images_NHWC), batch_size=gate.PIECE)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,20 +6,17 @@ are never looked at. The best mean accuracy of the adaptive deck wins; of equals
 """
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cards_jax import gate, spectrum, trials
 from cards_jax.corruptions import EXTRA
 from cards_jax.data import Data
 from cards_jax.deck import BATCH, Deck
-from cards_jax.gate import Augmentation, Settings
+from cards_jax.gate import Settings
 from cards_jax.spectrum import Spectrum
 from cards_jax.trials import Answers, Trial
 
@@ -46,16 +43,7 @@ def sets(deck: Deck, images: np.ndarray, seed: int = 0) -> Iterator[Trial]:
     yield from trials.corrupted(images, EXTRA, seed=seed)
     for group in deck.groups:
         if group.name != "plain":
-            yield Trial(group.label, 0, np.asarray(_augmented(jnp.asarray(images), group, seed)))
-
-
-@functools.partial(jax.jit, static_argnames="group")
-def _augmented(images_NHWC, group: Augmentation, seed: int):
-    """uint8, as all images are that are tried."""
-    keys = jax.random.split(jax.random.key(seed), len(images_NHWC))
-    view = group.view(1.0)
-    one = lambda x: jnp.round(255 * view(x[0], x[1] / jnp.float32(255))).astype(jnp.uint8)
-    return jax.lax.map(one, (keys, images_NHWC), batch_size=gate.PIECE)
+            yield Trial(group.label, 0, trials.augmented(images, group, 1.0, seed))
 
 
 def tune(

@@ -45,7 +45,7 @@ def measured(findings):
 
 def shares(rows):
     """(corruptions, severities): the part of the batches that goes to the Gaussian cards."""
-    shown = deck_table._main([r for r in rows if r["predictor"] == deck_table.ADAPTIVE])
+    shown = deck_table.main_rows([r for r in rows if r["predictor"] == deck_table.ADAPTIVE])
     at = {(r["corruption"], r["severity"]): r["to gaussian"] for r in shown}
     return np.array([[at[name, s] for s in SEVERITIES] for name in BENCHMARK])
 

@@ -82,6 +82,20 @@ def test_batch_mates_only_matter_to_the_gate(five, images):
     assert np.abs(np.asarray(five.predict(mates, 64))[:4] - first[:4]).max() > 1e-3
 
 
+@pytest.mark.slow
+def test_averages_of_batchnorm_know_no_batch_mates():
+    """With cards that have BatchNorm: other mates, the same choice, the same prediction."""
+    kinds = ("plain", "gaussian")
+    d = deck.of([decks.file(cards.NORMALISED, 0.5, kind) for kind in kinds])
+    d = Deck(d.members, gate.build(decks.SETTINGS, d.groups, decks.smooth(60)))
+    images = decks.smooth(20, seed=9)
+    other = np.concatenate([images[:10], decks.smooth(10, seed=77)])
+    choices = [d.choose(x, 20).weights for x in (images, other)]
+    np.testing.assert_array_equal(*choices)
+    first, second = (np.asarray(d.predict(x, 20)) for x in (images, other))
+    np.testing.assert_allclose(first[:10], second[:10], rtol=1e-5, atol=1e-6)
+
+
 def test_only_the_cards_that_the_gate_picks_are_computed(five, images, monkeypatch):
     """Cards count how often they are asked."""
     asked, whole = [], deck._sum_of_cards

@@ -8,7 +8,7 @@ import decks
 import numpy as np
 import pytest
 
-from cards_jax import deck, deck_table, gate
+from cards_jax import deck, deck_file, deck_table, gate
 from cards_jax.deck import Deck
 from cards_jax.trials import Trial
 
@@ -94,6 +94,41 @@ def test_tables(five, rows):
     few = list(deck_table.measure(without, list(sets())[:1], LABELS))
     assert {r["predictor"] for r in few} == {*deck_table.card_names(five), "agnostic"}
     assert "mean of corruptions" in deck_table.markdown(without, few)
+
+
+def test_sizes_and_cards_that_are_asked(five, rows):
+    of = deck_table.sizes_of(five)
+    assert of["adaptive"]["true_bytes"] == len(deck_file.encode(five))
+    assert of["agnostic"]["true_bytes"] == len(deck_file.encode(Deck(five.members)))
+    assert of["card 0 (plain)"]["true_bytes"] == len(five.members[0].content)
+    how = {"batch": 20, "order": "as they come", "predictor": "adaptive"}
+    clean, noise = find(rows, corruption="clean", **how), find(rows, severity=2, **how)
+    assert (clean["asked"], noise["asked"], clean["cards"]) == (2, 3, 5)
+    assert {r["asked"] for r in rows if r["predictor"] == "agnostic"} == {5}
+    assert clean["paper_bytes"] == deck_file.paper_bytes(five)
+
+
+def test_the_adaptive_deck_asks_half_the_cards_of_the_agnostic_one():
+    """As many cards for one augmentation as for the other."""
+    four = decks.small(("plain", "gaussian", "plain", "gaussian"))
+    found = list(deck_table.measure(four, sets(), LABELS, (20,)))
+    asked = {r["predictor"]: r["asked"] for r in found}
+    assert asked["adaptive"] * 2 == asked["agnostic"] == 4
+
+
+def test_several_gates(five):
+    gates = {"adaptive, own": five.gate, "adaptive, own, soft": deck_table.softened(five.gate)}
+    found = list(deck_table.measure(five, list(sets())[:1], LABELS, (1, 20), gates=gates))
+    soft = find(found, predictor="adaptive, own, soft", batch=20, order="as they come")
+    hard = find(found, predictor="adaptive, own", batch=20, order="as they come")
+    assert hard["to plain"] == pytest.approx(1) and soft["asked"] == 5
+    assert 0.5 < soft["to plain"] < 1
+    d = Deck(five.members, gates["adaptive, own, soft"])
+    assert soft["accuracy"] == accuracy(d.predict(decks.smooth(40), 20))
+    text = deck_table.markdown(five, found)
+    assert "(adaptive, own)" in text and "(adaptive, own, soft)" not in text
+    named = [{**r, "deck": "five"} for r in found]
+    assert "| five | adaptive, own, soft" in deck_table.summary_table(named)
 
 
 @pytest.mark.slow

@@ -290,7 +290,7 @@ def test_cards_that_do_not_fit_are_refused_by_name(tmp_path):
             changed(card, "mask/conv1/kernel", lambda m: m[:, :, 0, 0]),
             {},
         ),
-        "weights='small': allowed are auto, signs, key, float32, float16": (
+        "weights='small': allowed are auto, signs, key, float32, float16, int8": (
             card,
             {"weights": "small"},
         ),

@@ -28,7 +28,7 @@ def test_the_numbers_of_the_paper():
 
 
 @pytest.mark.parametrize(
-    "weights, bits", [("signs", 1), ("key", 1), ("float32", 32), ("float16", 16)]
+    "weights, bits", [("signs", 1), ("key", 1), ("float32", 32), ("float16", 16), ("int8", 8)]
 )
 @pytest.mark.parametrize(
     "spec", [cards.SMALL, cards.NORMALISED, AFFINE], ids=["plain", "bn", "affine"]
@@ -49,9 +49,10 @@ def test_every_byte_is_accounted_for(spec, weights, bits):
     norms = tree.size(card.stats) + sum(x.size for k, x in flat.items() if "bn" in k)
     assert rest["BatchNorm"] == 4 * norms
     for row in table.layers:
-        each = {1: -(-row.kept // 8), 32: 4 * row.kept, 16: 2 * row.kept}[bits]
+        each = {1: -(-row.kept // 8), 32: 4 * row.kept, 16: 2 * row.kept, 8: row.kept}[bits]
         assert row.values == (0 if weights == "key" else each)
-        assert row.gain == (4 if bits == 1 else 0)
+        channels = flat[f"{row.name}/kernel"].shape[-1]
+        assert row.gain == {1: 4, 8: 4 * channels}.get(bits, 0)
         assert 0 < row.mask <= row.weights // 8 + 3
 
 

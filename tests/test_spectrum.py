@@ -54,6 +54,26 @@ def test_features_are_normalised_reciprocals(images):
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
+def test_features_equal_those_of_a_transform(images):
+    """Smooth images, whose high frequencies are a millionth of their mean, and noise: as near as float32 comes."""
+    waves = np.cumsum(np.cumsum(images.astype(float), 1), 2)
+    smooth = np.uint8(255 * waves / waves.max((1, 2, 3), keepdims=True))
+    for given in (images, smooth):
+        for spectrum_ in (Spectrum(), Spectrum("channels", "floor", 22)):
+            fft = []
+            for image in given:
+                planes = np.moveaxis(image / 255, -1, 0)
+                planes = [image / 255 @ spectrum.LUMA] if spectrum_.colour == "luma" else planes
+                power = np.mean([np.abs(np.fft.fft2(p)) ** 2 for p in planes], 0)
+                v = np.fft.fftfreq(32, 1 / 32)
+                distance = np.hypot(v[:, None], v[None])
+                radius = getattr(np, spectrum_.binning)(distance)
+                rings = range((spectrum_.last or 16) + 1)
+                fft.append(1 / np.array([power[radius == r].mean() for r in rings]))
+            wanted = fft / np.linalg.norm(fft, axis=1, keepdims=True)
+            np.testing.assert_allclose(spectrum.features(given, spectrum_), wanted, atol=2e-5)
+
+
 def test_a_wave_lies_in_its_ring():
     y, x = np.mgrid[:32, :32]
     wave = 0.5 + 0.2 * np.cos(2 * np.pi * (3 * x + 4 * y) / 32)

@@ -112,10 +112,13 @@ def _cards(deck: Deck) -> Table:
 
 def _measured(deck: Deck, found: Evaluation) -> list[Section]:
     """Accuracies, choices and controls; whatever of them there is."""
-    out = []
+    out, gates = [], 0
     for table in found.tables:
         named = dataclasses.replace(table, head=(table.head[0] or "corruption", *table.head[1:]))
-        if named.head[0] == "predictor":
+        if named.head[0] == "deck":
+            shown = tables.render(named, "Cards and decks, with their sizes", "summary-table")
+            out.append(section("summary", "Summary", shown))
+        elif named.head[0] == "predictor":
             out.append(
                 section(
                     "controls",
@@ -124,14 +127,17 @@ def _measured(deck: Deck, found: Evaluation) -> list[Section]:
                 )
             )
         elif deck.gate and any("/" in cell for row in named.body for cell in row[1:]):
-            out.append(section("choices", "Gate choices", choices(deck, named)))
+            gates += 1
+            suffix = f"-{gates}" if gates > 1 else ""  # of other settings of the gate
+            shown = choices(deck, named, f"choices-table{suffix}")
+            out.append(section(f"choices{suffix}", "Gate choices", shown))
         else:
             shown = matrix.shaded(named, "Accuracy by corruption", "accuracy-table")
             out.append(section("accuracy", "Corruptions", tables.prose(found.text), shown))
     return out
 
 
-def choices(deck: Deck, table: Table) -> Html:
+def choices(deck: Deck, table: Table, identity: str) -> Html:
     """Which cards batches went to: shares as bars with their numbers."""
     labels = [group.label for group in deck.groups]
 
@@ -153,7 +159,7 @@ def choices(deck: Deck, table: Table) -> Html:
     ]
     return join(
         tag("ul", key, class_="legend"),
-        tables.render(table, "Batches by group of cards", "choices-table", cell=cell),
+        tables.render(table, "Batches by group of cards", identity, cell=cell),
     )
 
 
