@@ -194,18 +194,19 @@ def step(state: TrainState, rate, weight_decay, keep, at, images, labels, recipe
         correct = lax.psum(correct, recipe.batch_axis)
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads, squared=True))
     alive = (state.diverged_at < 0) & finite
+    change = partial(jax.tree.map, lambda new, old: jnp.where(alive, new, old))
     with jax.named_scope("optimizer"):
         moves, moved = optimizer(recipe, weight_decay).update(grads, state.optimizer, card.params)
         params = jax.tree.map(lambda p, m: p - rate * m, card.params, moves)
-    change = partial(jax.tree.map, lambda new, old: jnp.where(alive, new, old))
+        params, moved = change(params, card.params), change(moved, state.optimizer)
     sums = state.sums
     count = labels.size * recipe.split
     more = Sums(sums.loss + loss, sums.correct + correct, sums.steps + 1, sums.images + count)
     died = (state.diverged_at < 0) & ~finite
     return dataclasses.replace(
         state,
-        card=card.replace(params=change(params, card.params), stats=change(stats, card.stats)),
-        optimizer=change(moved, state.optimizer),
+        card=card.replace(params=params, stats=change(stats, card.stats)),
+        optimizer=moved,
         sums=change(more, sums),
         diverged_at=jnp.where(died, at, state.diverged_at),
     )

@@ -28,6 +28,7 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Of the kernel's gradient on a CPU.
 CUT_FROM, TILE_IMAGES, TILE_ROWS = 16, 8, 4  # rows of a map that is cut, and of its tiles
 TILE_FLOATS = 2**18  # activations of a tile of uncut maps
+STRIDED_IMAGES = 4  # of a tile where there is a stride, and the input's map is one that is cut
 
 
 def default_formulation() -> str:
@@ -166,10 +167,14 @@ def _tile(batch: int, H: int, W: int, channels: int) -> tuple[int, int]:
 
     A small map is not cut: the rows that neighbouring tiles share would cost more than the cache gives.
     """
-    divisor = lambda n, most: max(d for d in range(1, max(1, min(n, most)) + 1) if n % d == 0)
     if H >= CUT_FROM:
-        return divisor(batch, TILE_IMAGES), divisor(H, TILE_ROWS)
-    return divisor(batch, TILE_FLOATS // (H * W * channels)), H
+        return _divisor(batch, TILE_IMAGES), _divisor(H, TILE_ROWS)
+    return _divisor(batch, TILE_FLOATS // (H * W * channels)), H
+
+
+def _divisor(n: int, most: int) -> int:
+    """The largest one up to `most`."""
+    return max(d for d in range(1, max(1, min(n, most)) + 1) if n % d == 0)
 
 
 @cache
@@ -206,10 +211,17 @@ def _strided(k: int, stride: int, H: int, W: int) -> Callable:
         x = jax.ShapeDtypeStruct((g.shape[0], H, W, kernel.shape[2]), g.dtype)
         return jax.linear_transpose(lambda x: _product(x, kernel, stride), x)(g)[0]
 
+    def of_images(x, g):
+        # A product for each place of the kernel: patches would be written first. g comes first because what does is
+        # transposed, slowly, and g is the same for all places.
+        one = lambda x: lax.dot_general(g, x, ((range(3), range(3)), ((), ())))
+        return jnp.stack([one(x) for x in _shifted(x, k, stride)])
+
     def of_kernel(x, g):
-        # A product for each place of the kernel reads x in place: patches would be written first.
-        one = lambda x: lax.dot_general(x, g, ((range(3), range(3)), ((), ())))
-        return jnp.stack([one(x) for x in _shifted(x, k, stride)]).reshape(k, k, -1, g.shape[-1])
+        n = _divisor(len(x), STRIDED_IMAGES if H >= CUT_FROM else len(x))
+        part = lambda i: of_images(*(lax.dynamic_slice_in_dim(z, i * n, n) for z in (x, g)))
+        total = lax.fori_loop(1, len(x) // n, lambda i, total: total + part(i), part(0))
+        return total.reshape(k, k, g.shape[-1], -1).transpose(0, 1, 3, 2)
 
     forward = partial(_native, stride=stride) if k > 1 else partial(_product, stride=stride)
     return _with_gradients(forward, of_input, of_kernel)
