@@ -30,7 +30,12 @@ def loaded(name: str) -> plan.Experiment:
     return __import__(name).EXPERIMENT
 
 
-@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+SLOW = {"paper": pytest.mark.slow}  # many runs: some minutes for all experiments
+
+
+@pytest.mark.parametrize(
+    "scale", [pytest.param(s, marks=SLOW.get(k, ()), id=k) for k, s in SCALES.items()]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_run_is_a_valid_config(name, scale, tmp_path):
     place = Place(tmp_path, {"data.name": "digits"})
