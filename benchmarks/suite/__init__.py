@@ -26,12 +26,12 @@ class Options:
     @property
     def rounds(self) -> int:
         """Rounds of a contest, the first of which warms up."""
-        return 3 if self.quick else 6
+        return 3 if self.quick else 4
 
     @property
     def seconds(self) -> float:
         """Of a turn, at least one step."""
-        return 0.5 if self.quick else 1.0
+        return 0.5 if self.quick else 0.8
 
 
 @dataclasses.dataclass

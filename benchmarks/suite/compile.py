@@ -8,14 +8,7 @@ from benchmarks.suite import Options, Table, measured
 from benchmarks.train import BATCH_SIZE
 
 QUICK = (("conv4", "ep", 2),)
-FULL = (
-    ("conv4", "dense", 4),
-    ("conv4", "ep", 1),
-    ("conv4", "ep", 4),
-    ("resnet20", "ep", 4),
-    ("resnet18", "ep", 4),
-    ("wrn18_2", "ep", 2),
-)
+FULL = (("conv4", "ep", 4), ("resnet20", "ep", 4), ("resnet18", "ep", 4), ("wrn18_2", "ep", 2))
 
 
 def start(case: Case, cache: str) -> dict[str, float]:

@@ -146,7 +146,7 @@ def _table(network: str, shapes: list[Shape], options: Options) -> Table:
     from cards_jax.models.convolution import default_formulation
 
     rows, notes = [], []
-    seconds = 0.1 if options.quick else 0.25
+    seconds = 0.1 if options.quick else 0.2
     for shape in shapes:
         found = {}
         for task in (ours, theirs):

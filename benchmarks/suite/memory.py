@@ -9,14 +9,7 @@ from benchmarks.train import BATCH_SIZE, peer_contestant
 
 MIB = 2**20
 QUICK = (("conv4", 4),)
-FULL = (
-    ("conv4", 1),
-    ("conv4", 8),
-    ("resnet20", 4),
-    ("resnet18", 1),
-    ("resnet18", 4),
-    ("wrn18_2", 2),
-)
+FULL = (("conv4", 4), ("resnet20", 4), ("resnet18", 4), ("wrn18_2", 2))
 
 
 def resident() -> float:

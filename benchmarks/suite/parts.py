@@ -88,10 +88,10 @@ def run(options: Options) -> list[Table]:
         ):
             if options.quick and (method, augment) != ("ep", "standard"):
                 continue
-            count = 4 if options.quick else 1 if network == "wrn18_2" else 2
+            count = 2 if network == "wrn18_2" else 4
             case = Case(network, method, BATCH_SIZE[network], count, augment=augment)
             what = f"parts of {network}, {case.name}"
-            arguments = {"case": case, "count": 2 if options.quick else 5}
+            arguments = {"case": case, "count": 2}
             spent, reason = measured(options, what, profile, **arguments)
             notes += [reason] * bool(reason)
             if spent:
