@@ -109,6 +109,8 @@ def test_a_command_is_one_that_its_program_takes(command, only_parse, place, mon
         check_main(arguments, place)
     else:
         name = "cards_jax.deck_commands" if module == "cards_jax.deck" else module
+        if hasattr(importlib.import_module(name), "__path__"):
+            name = f"{name}.__main__"
         monkeypatch.setattr(sys, "argv", [module, *arguments])
         with pytest.raises(Parsed):
             importlib.import_module(name).main()
