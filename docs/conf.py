@@ -59,7 +59,7 @@ def place_results(app) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for path in (ROOT / "results").iterdir():
-        if path.suffix == ".md":
+        if path.suffix in (".md", ".png"):
             shutil.copy(path, folder)
 
 
