@@ -73,13 +73,14 @@ def sweep(
     named: dict[str, Run],
     place: Place,
     say: Callable[[str], None],
-    call: Callable = process.call,
+    call: Callable | None = None,
 ) -> list[str]:
     """Train what is not finished; gives a line for every run that failed or had to be left out.
 
     Raises process.Interrupted after a signal, when the run that it reached has saved.
     """
     failed: list[str] = []
+    call = call or process.call
     for number, run in enumerate(runs, 1):
         about = f"[{number}/{len(runs)}] {run.name}"
         try:

@@ -1,0 +1,106 @@
+"""Every experiment from cards to its figures, tables and verdicts, on cards that nobody trained."""
+
+import csv
+import sys
+from pathlib import Path
+
+import cards
+import jax
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "experiments"))
+
+from lab import command, measure, plan, process  # noqa: E402
+
+from cards_jax import config, data, folder, main, models, pack  # noqa: E402
+
+NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py"))
+
+
+def untrained(arguments, log, target=None):
+    """In the place of a process: measures what it is told to, and of a run delivers random cards."""
+    if target is measure.main:
+        return target(arguments), 1.0
+    c = main.parse(["cards_jax", *arguments])[1]
+    d, path = data.prepare(c), folder.path_of(c)
+    spec = models.Spec(
+        c.model.name,
+        c.model.width,
+        len(d.classes),
+        d.train_images.shape[1:],
+        mean=d.mean,
+        std=d.std,
+    )
+    about = {
+        "classes": d.classes,
+        "data_fingerprint": d.fingerprint,
+        "config": config.shared_changes(c),
+    }
+    results = []
+    for i, (point, file) in enumerate(zip(config.points(c), plan.cards_of(c), strict=True)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        results.append(result_of(c, point, i))
+        meta = {"result": results[-1], **about}
+        pack.save(file, varied(cards.sampled(spec, point.sparsity, False), point.seed), spec, meta)
+    folder.write_json(path / "results.json", {"results": results})
+    folder.write_json(path / "versions.json", {"commit": "c0ffee", "jax": jax.__version__})
+    return 0, 1.0
+
+
+def varied(card, seed: int):
+    """Another card for every seed; what is pruned stays so."""
+    rng = np.random.default_rng(seed)
+    return card.replace(
+        params=jax.tree.map(
+            lambda x: (x * rng.uniform(0.5, 1.5, x.shape)).astype(np.float32), card.params
+        )
+    )
+
+
+def result_of(c, point, number: int) -> dict:
+    return {
+        "id": config.identity(c, point),
+        "seed": point.seed,
+        "method": c.method,
+        "scope": c.scope,
+        "model": c.model.name,
+        "width": c.model.width,
+        "data": c.data.name,
+        "sparsity": point.sparsity,
+        "realised_sparsity": point.sparsity,
+        "learning_rate": point.learning_rate,
+        "weight_decay": point.weight_decay,
+        "test_accuracy": 0.1 + 0.01 * point.seed,
+        "holdout_accuracy": 0.1 + 0.01 * number,
+        "diverged_at": None,
+        "steps": 10,
+    }
+
+
+@pytest.fixture(scope="session")
+def workdir(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("untrained")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_collects_judges_and_draws(name, workdir, monkeypatch):
+    monkeypatch.setattr(process, "call", untrained)
+    monkeypatch.setattr(measure, "_use_cache", lambda c: None)
+    experiment = __import__(name).EXPERIMENT
+    assert command.main(experiment, [f"--workdir={workdir}"]) == 0
+    out = workdir / "figures" / name
+    assert [p for p in out.glob("*.png") if p.stat().st_size > 10_000] or name == "table_cifar100"
+    with (out / "cards.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    wanted = {r.name for r in experiment.runs(command.SCALES["smoke"]) if r.role != plan.TUNE}
+    assert {row["run"] for row in rows} == wanted
+    for row in rows:
+        assert row["commit"] == "c0ffee" and row["jax"] and len(row["config_hash"]) == 8
+        assert not experiment.robust or 0 <= float(row["corrupted_accuracy"]) <= 1
+    for path in out.glob("*verdicts.md"):
+        text = path.read_text()
+        assert "never evidence" in text and "undecided" in text
+        assert "| agrees" not in text and "| disagrees" not in text  # two seeds decide nothing
