@@ -57,7 +57,7 @@ def _judged(fault: str, found, calm, victim: int) -> Trial:
     part = lambda tree: [np.asarray(x)[others].tobytes() for x in jax.tree.leaves(tree)]
     if part(card) != part(calm[0]) or any(died[i] >= 0 for i in others):
         return Trial(fault, LOST, "its neighbours have other bits")
-    # An infinite score still has a rank, so that its step is finite: what the step leaves is not.
+    # Infinite scores rank like others, until the decay of the next step makes NaN of them.
     if died[victim] not in (3, 4):
         return Trial(fault, SILENT, f"died at {died[victim]}")
     return Trial(fault, SAME, f"... diverged at step {died[victim]}: frozen, the others go on")

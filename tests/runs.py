@@ -234,7 +234,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened in time"
-        time.sleep(0.001)
+        time.sleep(0.005)  # looking takes time from who is looked at
 
 
 def snapshot(path: Path) -> dict[str, int]:
