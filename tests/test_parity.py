@@ -14,12 +14,12 @@ from cards_jax.torch_keys import table
 from cards_jax.tree import flatten, map_leaves, only_prunable, size, unflatten
 
 POPUPS = [
-    ("biprop_Conv2_layerwise_k0.2", "conv2"),
+    pytest.param("biprop_Conv2_layerwise_k0.2", "conv2", marks=pytest.mark.slow),
     ("biprop_Conv2_global_k0.2", "conv2"),
     ("biprop_Conv4_layerwise_k0.2", "conv4"),
     ("biprop_Conv4_global_k0.2", "conv4"),
     pytest.param("biprop_cResNet18_layerwise_k0.2", "resnet18", marks=pytest.mark.slow),
-    ("biprop_VGG_Small_layerwise_k0.2", "vgg_small"),
+    pytest.param("biprop_VGG_Small_layerwise_k0.2", "vgg_small", marks=pytest.mark.slow),
 ]
 DENSE = [
     ("lrr_resnet18_w16", "resnet18"),
