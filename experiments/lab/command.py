@@ -1,6 +1,6 @@
 """The command line of every experiment.
 
-    python experiments/NAME.py [list|estimate|run|collect|draw|all] --scale=smoke|small|paper [--workdir=FOLDER]
+    python experiments/NAME.py [list|estimate|run|collect|draw|all] --scale=smoke|narrow|small|paper [--workdir=FOLDER]
 
 `all`, the default, trains what is not finished, measures, collects and draws; the same command goes on where it was
 stopped. `list` shows the runs and how far they are, with --commands as commands of cards_jax.main; `estimate` what they
