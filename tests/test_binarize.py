@@ -44,3 +44,14 @@ def test_an_emptied_layer_is_zero_with_finite_gradients():
     f = lambda s: jnp.sum(binarize.popup(s, W, empty, True))
     value, grads = jax.value_and_grad(f)(S)
     assert value == 0 and bool(jnp.isfinite(grads).all())
+
+
+def test_gain_of_a_large_layer_in_pieces():
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(2, 3, 3, 64, 64)).astype(np.float32)
+    masks = rng.random(weights.shape) < np.array([0.1, 0.7])[:, None, None, None, None]
+    assert weights[0].size % binarize.PIECE == 0
+    found = jax.vmap(binarize.gain)(weights, masks)
+    wanted = [np.abs(w[m].astype(np.float64)).mean() for w, m in zip(weights, masks, strict=True)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    assert binarize.gain(weights[0], np.zeros_like(masks[0])) == 0
