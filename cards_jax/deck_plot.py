@@ -147,7 +147,7 @@ def _legend(figure: Any, colours: dict[str, Any], most: float, area: Any) -> Non
     scale = [v for v in (step / 100, step / 10, step) if v >= 1]
     handles = [marker(colour, 6, name) for name, colour in colours.items()]
     sizes = [marker("#b0b0b0", math.sqrt(area(v)), _bytes(v)) for v in scale]
-    figure.legend(handles=handles, loc="outside upper left", ncols=5)
+    report.legend_above(figure, handles, list(colours), most=5)
     figure.legend(handles=sizes, loc="outside lower right", ncols=len(sizes))
 
 

@@ -463,7 +463,7 @@ def plot_sparsity(
         axes.set_xlabel("Sparsity (%)")
         axes.set_ylabel("Test accuracy (%)")
         if len(axes.get_legend_handles_labels()[1]) > 1:
-            figure.legend(loc="outside upper left", ncols=3)
+            legend_above(figure, *axes.get_legend_handles_labels(), most=3)
         _note(figure, [row["n"] for row in rows])
         return _save(figure, Path(stem))
 
@@ -476,6 +476,16 @@ def _figure(width: float, height: float) -> Iterator[Any]:
 
     with matplotlib.rc_context(STYLE):
         yield Figure(figsize=(width, height), dpi=200, layout="constrained")
+
+
+def legend_above(figure: Any, handles: Sequence, labels: Sequence[str], most: int) -> None:
+    """A legend above the axes in at most so many columns, and no more than fit the figure's width."""
+    for columns in range(most, 0, -1):
+        legend = figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+        figure.draw_without_rendering()
+        if columns == 1 or legend.get_window_extent().x1 <= figure.bbox.x1:
+            return
+        legend.remove()
 
 
 def _sound(row: Row) -> bool:

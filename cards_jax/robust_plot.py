@@ -36,7 +36,7 @@ def draw(stem: Path, s: Summary) -> list[Path]:
         for place in axes[:, 0]:
             place.set_ylabel("Accuracy (%)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=5)
+        report.legend_above(figure, handles, labels, most=5)
         most = max(len(x) for lines in curves.values() for x in lines.values())
         bands = " Lines: means over seeds; bands: smallest to largest." if most > 1 else ""
         _caption(figure, f"{s.source.name}; {len(s.source.labels):,} images.{bands}")

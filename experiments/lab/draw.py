@@ -109,7 +109,7 @@ def legend(fig: Any, axes: Any, columns: int = 5) -> None:
     """One legend above everything, of what one panel holds."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        fig.legend(handles, labels, loc="outside upper left", ncols=columns)
+        report.legend_above(fig, handles, labels, columns)
 
 
 def mean_heat(cards: Sequence[Card]) -> np.ndarray:
