@@ -30,7 +30,7 @@ def loaded(name: str) -> plan.Experiment:
     return __import__(name).EXPERIMENT
 
 
-SLOW = {"paper": pytest.mark.slow}  # many runs: some minutes for all experiments
+SLOW = dict.fromkeys(("narrow", "paper"), pytest.mark.slow)  # some minutes for all experiments
 
 
 @pytest.mark.parametrize(
