@@ -312,14 +312,17 @@ def pictures(stem: Path, rows: Sequence[deck_table.Row], title: str) -> list[Pat
 
 def plot(args: argparse.Namespace) -> None:
     """Accuracy against robustness and memory, of saved evaluations together."""
-    rows = [row for path in args.saved for row in deck_plot.read(path)]
-    clashing = {}
+    known: dict[str, tuple[Path, list]] = {}
     for path in args.saved:
-        for name in {row["deck"] for row in deck_plot.read(path)}:
-            if clashing.setdefault(name, path) != path:
+        rows = deck_plot.read(path)
+        for name in dict.fromkeys(row["deck"] for row in rows):
+            own = [row for row in rows if row["deck"] == name]
+            first, same = known.setdefault(name, (path, own))
+            if own != same:  # a control may stand in several evaluations
                 raise ConfigError(
-                    f"saved: {clashing[name]} and {path} both have a deck {name}; allowed is to rename one"
+                    f"saved: {first} and {path} both have a deck {name}, measured differently; allowed is to rename one"
                 )
+    rows = [row for _, own in known.values() for row in own]
     found = pictures(args.save, rows, args.title)
     if not found:
         raise ConfigError("saved: no corruptions in these evaluations; allowed are ones with some")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cards_jax import deck_plot, deck_table
+from cards_jax import deck_commands, deck_plot, deck_table
 from cards_jax.config import ConfigError
 
 SIZES = {"d": 300_000, "small": 20_000}
@@ -64,3 +64,16 @@ def test_other_files_are_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(ConfigError, match="a.csv"):
             deck_plot.read(path)
+
+
+def test_a_control_of_two_evaluations_is_drawn_once(tmp_path, capsys):
+    control, other = rows("small", ("card 0 (x)",)), rows("small", ("agnostic",))
+    for name, given in (("a", rows() + control), ("b", control), ("c", other)):
+        (tmp_path / f"{name}.csv").write_text(deck_table.csv(given))
+    command = lambda *names: deck_commands.main(
+        ["plot", *(str(tmp_path / f"{n}.csv") for n in names), f"--save={tmp_path / 'both'}"]
+    )
+    assert command("a", "b") == 0
+    assert capsys.readouterr().out.count("| small") == 1
+    assert command("a", "c") == 2
+    assert "both have a deck small, measured differently" in capsys.readouterr().err
