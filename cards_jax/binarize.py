@@ -8,10 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 FOLD = 4
-PIECE, COLUMNS = (
-    2**12,
-    2**9,
-)  # a kernel of 3 x 3 with multiples of 64 channels is a number of pieces
+PIECE = 2**12  # weights; kernels of 3 x 3 with multiples of 64 channels are whole numbers of pieces
+COLUMNS = 2**9
 
 
 def gain(weights: Array, mask: Array, count: Array | None = None) -> Array:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import runs
+from runs import changed
 
-from faults.stage import Stage, changed, telling
+from faults.stage import Stage, telling
 from faults.trial import LOST, SAME, TRACEBACK, Trial
 
 DAY = 86400.0

@@ -6,7 +6,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from faults.stage import METHODS, Stage, changed, kept, saved_steps, telling
+from runs import changed
+
+from faults.stage import METHODS, Stage, kept, saved_steps, telling
 from faults.trial import HUNG, LOST, SAME, TRACEBACK, Trial
 
 MOMENTS = {

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import runs
+from runs import changed
 from team import Team
 
-from faults.stage import Stage, changed, difference
+from faults.stage import Stage, difference
 from faults.trial import HUNG, LOST, SAME, TRACEBACK, Trial
 
 CHANGES = {"seeds": (0, 1, 2, 3), "compute__group_size": 4}

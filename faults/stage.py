@@ -2,7 +2,6 @@
 
 import csv
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
 import runs
@@ -95,22 +94,6 @@ def saved_steps(runner: Runner) -> dict[str, list[int]]:
 def kept(before: dict[str, list[int]], after: dict[str, list[int]]) -> bool:
     """Whether every group still has its newest good checkpoint, or a newer one."""
     return all(max(after.get(name, [-1])) >= steps[-1] for name, steps in before.items() if steps)
-
-
-def changed(place: Path, pattern: str) -> Callable[[], bool]:
-    """A condition: since now, something that fits the pattern has come or has grown."""
-
-    def seen() -> dict:
-        found = {}
-        for path in place.glob(pattern):
-            try:
-                found[path] = path.stat().st_size
-            except OSError:
-                continue
-        return found
-
-    before = seen()
-    return lambda: any(before.get(path) != size for path, size in seen().items())
 
 
 def telling(text: str) -> str:

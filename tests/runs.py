@@ -254,3 +254,19 @@ def copied(workdir: Path, to: Path) -> Path:
 def same_arrays(a, b) -> bool:
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def changed(place: Path, pattern: str) -> Callable[[], bool]:
+    """A condition: since now, something that fits the pattern has come or has grown."""
+
+    def seen() -> dict:
+        found = {}
+        for path in place.glob(pattern):
+            try:
+                found[path] = path.stat().st_size
+            except OSError:
+                continue
+        return found
+
+    before = seen()
+    return lambda: any(before.get(path) != size for path, size in seen().items())

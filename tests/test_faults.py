@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import runs
-from runs import Runner
+from runs import Runner, changed
 
 from cards_jax import config, experiment, folder, pack
 from cards_jax.checkpoint import Checkpoints
@@ -57,22 +57,6 @@ def reference(make):
 # --- killed
 
 
-def _changed(place: Path, pattern: str):
-    """A condition: since now, something that fits the pattern has come or has grown."""
-
-    def seen() -> dict:
-        found = {}
-        for path in place.glob(pattern):
-            try:
-                found[path] = path.stat().st_size
-            except OSError:
-                continue
-        return found
-
-    before = seen()
-    return lambda: any(before.get(path) != size for path, size in seen().items())
-
-
 MOMENTS = {
     "some time": None,
     "the folder is made": "*/.lock",
@@ -91,7 +75,7 @@ def _kill_somewhere(runner: Runner, chance: random.Random, moment: str) -> int:
     """SIGKILL a run at or shortly after a moment."""
     if MOMENTS[moment] is None:
         return runner.kill_when(lambda: True, chance.uniform(0, 6))
-    return runner.kill_when(_changed(runner.workdir, MOMENTS[moment]), chance.uniform(0, 0.1))
+    return runner.kill_when(changed(runner.workdir, MOMENTS[moment]), chance.uniform(0, 0.1))
 
 
 def _assert_survives(make, kind: str, reference: Path, kills: int, seed: int) -> None:
@@ -128,7 +112,7 @@ def test_killed_at_the_ends_of_levels(make, reference):
 def test_killed_while_compiling_for_the_first_time(make, reference, tmp_path):
     runner = Runner(tmp_path / "runs", tmp_path / "cold")
     for delay in (0.5, 4.0, 9.0):
-        code = runner.kill_when(_changed(runner.workdir, "*/state.json"), delay)
+        code = runner.kill_when(changed(runner.workdir, "*/state.json"), delay)
         assert code == -signal.SIGKILL
     runner.finish()
     runs.assert_same(runner.path, reference("one group"))
@@ -138,7 +122,7 @@ def test_killed_while_compiling_for_the_first_time(make, reference, tmp_path):
 
 
 def _saved(runner: Runner):
-    return _changed(runner.workdir, "*/checkpoints/group_*/*/manifest.json")
+    return changed(runner.workdir, "*/checkpoints/group_*/*/manifest.json")
 
 
 def _signal(runner: Runner, number: int, when, *more: str) -> int:
@@ -177,7 +161,7 @@ def test_a_run_goes_on_from_its_folder_alone(make, reference):
 @pytest.mark.parametrize("moment", [m for m in MOMENTS if MOMENTS[m]])
 def test_a_signal_at_any_moment_ends_with_75_or_the_result(make, reference, moment):
     runner = make("signalled")
-    code = _signal(runner, signal.SIGTERM, _changed(runner.workdir, MOMENTS[moment]))
+    code = _signal(runner, signal.SIGTERM, changed(runner.workdir, MOMENTS[moment]))
     assert code == 75 or (code == 0 and (runner.path / "results.json").exists()), runner.said()
     assert "Traceback" not in runner.said()
     runner.finish()
@@ -311,7 +295,7 @@ def test_added_seeds_and_sparsities_survive_kills(make, reference):
     first = {p: p.stat().st_mtime_ns for p in (killed.path / "cards").iterdir()}
     calm.finish(*more)
     for moment in ("a group begins", "a save begins", "a card is delivered", "a save is sealed"):
-        killed.kill_when(_changed(killed.workdir, MOMENTS[moment]), 0, *more)
+        killed.kill_when(changed(killed.workdir, MOMENTS[moment]), 0, *more)
     killed.finish(*more)
     runs.assert_same(killed.path, calm.path)
     assert all(p.stat().st_mtime_ns == time for p, time in first.items())
