@@ -54,7 +54,7 @@ def test_groups_do_not_see_each_other(formulation):
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize(
-    "tile", [{"TILE_FLOATS": 2 * 7 * 7 * 6}, {"CUT_FROM": 7, "TILE_IMAGES": 3}, {"CUT_FROM": 1}]
+    "tile", [{"TILE_FLOATS": 2 * 7 * 7 * 6}, {"CUT_FROM": 7, "CUT_IMAGES": 3}, {"CUT_FROM": 1}]
 )
 def test_kernel_gradient_in_tiles(size, tile, monkeypatch):
     for name, value in tile.items():

@@ -7,7 +7,7 @@ gradient over 100 times slower). Each formulation below is written for one netwo
 native     XLA's own convolution; vmap groups it. For backends that group well.
 unrolled   XLA's own convolution; a batching rule unrolls it over realizations.
 canonical  unrolled, and both gradients are written as convolutions in the one layout that XLA's CPU backend runs fast
-           inside loops, or with a stride as matrix products.
+           inside loops, or with a stride as matrix products; few channels as in narrow.py.
 winograd   canonical, but wide 3 x 3 convolutions of stride 1 in float32 as winograd.py does them, with fewer
            multiplications.
 patches    shifted copies times a matrix; vmap makes a batched matrix product.
@@ -20,13 +20,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cards_jax.models import winograd
+from cards_jax.models import narrow, winograd
 from cards_jax.unroll import unroll
 
 FORMULATIONS = ("native", "unrolled", "canonical", "winograd", "patches")
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Of the kernel's gradient on a CPU.
-CUT_FROM, TILE_IMAGES, TILE_ROWS = 16, 8, 4  # rows of a map that is cut, and of its tiles
+CUT_FROM, TILE_ROWS = 16, 4  # rows of a map that is cut, and of its tiles
+CUT_IMAGES, CUT_FLOATS = 32, 2**16  # at most so many images and activations in such a tile
 TILE_FLOATS = 2**18  # activations of a tile of uncut maps
 STRIDED_IMAGES = 4  # of a tile where there is a stride, and the input's map is one that is cut
 
@@ -134,8 +135,13 @@ def _flipped(kernel):
     return lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
 
 
+def _direct(x, kernel):
+    n = narrow.columns(*kernel.shape[2:], x.shape[2])
+    return _native(x, kernel, 1) if n == 1 else narrow.convolve(x, kernel, n)
+
+
 def _flipped_convolution(g, kernel):
-    return _native(g, _flipped(kernel), 1)
+    return _direct(g, _flipped(kernel))
 
 
 def _kernel_gradient(x, g, k):
@@ -168,7 +174,8 @@ def _tile(batch: int, H: int, W: int, channels: int) -> tuple[int, int]:
     A small map is not cut: the rows that neighbouring tiles share would cost more than the cache gives.
     """
     if H >= CUT_FROM:
-        return _divisor(batch, TILE_IMAGES), _divisor(H, TILE_ROWS)
+        rows = _divisor(H, TILE_ROWS)
+        return _divisor(batch, min(CUT_IMAGES, CUT_FLOATS // (rows * W * channels))), rows
     return _divisor(batch, TILE_FLOATS // (H * W * channels)), H
 
 
@@ -180,7 +187,7 @@ def _divisor(n: int, most: int) -> int:
 @cache
 def _canonical(k: int) -> Callable:
     of_kernel = partial(_kernel_gradient, k=k)
-    return _with_gradients(partial(_native, stride=1), _flipped_convolution, of_kernel)
+    return _with_gradients(_direct, _flipped_convolution, of_kernel)
 
 
 @cache
@@ -190,7 +197,7 @@ def _winograd() -> Callable:
     def forward(x, kernel):
         if winograd.pays(x.shape, kernel.shape):
             return winograd.convolve(x, kernel)
-        return _native(x, kernel, 1)
+        return _direct(x, kernel)
 
     def of_input(g, kernel):
         return forward(g, _flipped(kernel))

@@ -13,8 +13,10 @@ from jax import Array, lax
 KERNEL, TILE = 3, 4
 SPAN = TILE + KERNEL - 1  # inputs of a tile in one direction, and points
 P, Q = 0.75, 1.5  # the points are 0, P, -P, Q, -Q, infinity
-PIECE_FLOATS = SPAN**2 * 2**13  # transformed inputs that are worked on at a time
-NARROW, SPREAD = 64, 8  # channels from which it pays; places of a batch for each of them
+NARROW, SPREAD = 32, 8  # channels from which it pays; places of a batch for each of them
+# Of a piece, tiles times channels: small enough for the cache of a core, but larger with more channels, because every
+# piece reads the transformed kernel, and reads and writes the sums of its gradient.
+PIECE, PIECE_WIDE, PIECE_WIDE_SUMS = 2**12, 128, 64  # least; channels above which it grows
 
 
 def pays(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
@@ -39,7 +41,7 @@ def convolve(x_BHWC: Array, kernel_HWIO: Array) -> Array:
         product = lax.dot_general(_input_forward(x), kernel, (((2,), (1,)), ((0,), (0,))))
         return _output_back(product, (len(x), H // TILE, W // TILE, D))
 
-    n = _images(B, H, W, C)
+    n = _images(B, H, W, C, PIECE * max(C, D) // PIECE_WIDE)
     if n == B:
         return of_piece(x_BHWC)
 
@@ -54,7 +56,7 @@ def kernel_gradient(x_BHWC: Array, g_BHWD: Array) -> Array:
     """dL/dkernel (3, 3, C, D) of `convolve` from its input and dL/doutput."""
     B, H, W, C = x_BHWC.shape
     D = g_BHWD.shape[-1]
-    n = _images(B, H, W, max(C, D))
+    n = _images(B, H, W, max(C, D), PIECE * max(C, D) // PIECE_WIDE_SUMS)
 
     def of_piece(i) -> Array:
         x, g = (lax.dynamic_slice_in_dim(z, i * n, n) for z in (x_BHWC, g_BHWD))
@@ -65,9 +67,9 @@ def kernel_gradient(x_BHWC: Array, g_BHWD: Array) -> Array:
     return _kernel_transposed(lax.optimization_barrier(total).reshape(SPAN, SPAN, C, D))
 
 
-def _images(B: int, H: int, W: int, C: int) -> int:
-    """How many images fit a piece: a divisor of the batch."""
-    most = max(1, PIECE_FLOATS * TILE**2 // (SPAN**2 * H * W * C))
+def _images(B: int, H: int, W: int, C: int, floats: int) -> int:
+    """How many images of C channels fit a piece: a divisor of the batch."""
+    most = max(1, max(PIECE, floats) * TILE**2 // (H * W * C))
     return max(n for n in range(1, min(B, most) + 1) if B % n == 0)
 
 
