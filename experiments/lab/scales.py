@@ -119,8 +119,8 @@ NARROW = Scale(
     finetune={"finetune.epochs": 4},
     gradual={"pruning.every": 30},
 )
-# Two cores, full-width Conv4: about 650 images a second. Few images without augmentation, so that dense training is over
-# within 12 epochs, and large levels, so that rewinding needs two.
+# Two cores, full-width Conv4: about 700 images a second. Few images without augmentation, so that dense training is
+# over within 12 epochs, and large levels, so that rewinding needs two.
 SMALL = Scale(
     name="small",
     networks=("conv4",),
