@@ -8,9 +8,10 @@
     python -m cards_jax.deck theory DECK [--corruptions=extra] --save=PATH
 
 CARDS are card files, run folders and folders of cards; DECKS are deck files, and cards as decks of one, such as small
-dense or quantised ones. The data are those that the cards were trained on; --data-dir says where they lie now, where
-the cards' runs needed to be told. `choose` and `deal` look at holdout images alone (config.holdout of the cards' runs),
-never at the test set or at the fifteen corruptions of the benchmark.
+dense or quantised ones. The data are those that the cards were trained on, where the run of the first card found them;
+--data-dir says where else they lie, and where decks and cards without their run find them. `choose` and `deal` look at
+holdout images alone (config.holdout of the cards' runs), never at the test set or at the fifteen corruptions of the
+benchmark.
 """
 
 import argparse
@@ -40,7 +41,7 @@ from cards_jax import (
     trials,
     tune,
 )
-from cards_jax.commands import Form, ended, use_all_cores
+from cards_jax.commands import Form, config_of, ended, use_all_cores
 from cards_jax.config import ConfigError
 from cards_jax.data import Data, corrupted
 from cards_jax.deck import BATCH, Deck, Member
@@ -69,13 +70,18 @@ def data_of(members: Sequence[Member], args: argparse.Namespace) -> Data:
                 f"{first.name}, {wanted}"
             )
     c = config.completed(first.file.meta["config"])
-    for field, value in (("data.dir", args.data_dir), ("data.cache_dir", args.cache_dir)):
+    run = config_of(hand.find(args.cards)[0]) if getattr(args, "cards", None) else c
+    places = {
+        "data.dir": args.data_dir or run.data.dir,
+        "data.cache_dir": args.cache_dir or run.data.cache_dir,
+    }
+    for field, value in places.items():
         if value is not None:
             config.assign(c, field, value)
     d = data.prepare(c)
     if d.fingerprint != wanted:
         raise ConfigError(
-            f"data_dir={args.data_dir!r}: holds images of fingerprint {d.fingerprint}; allowed are those that "
+            f"data_dir={c.data.dir!r}: holds images of fingerprint {d.fingerprint}; allowed are those that "
             f"{first.name} was trained on, {wanted}"
         )
     return d

@@ -198,11 +198,11 @@ def test_numbers_of_the_front_page_stand_in_the_results():
         shown = re.findall(r"(?<![\d.])\d+\.\d\d(?![\d.])", told)
         assert shown and not [x for x in shown if x not in kept]
     speeds = re.findall(
-        r"^\| (?:Conv4|ResNet-18), batch.*$",
+        r"^\| (?:Conv4|ResNet-\d+), batch.*$",
         (ROOT / "docs/performance.md").read_text(),
         re.MULTILINE,
     )
-    assert len(speeds) == 2
+    assert len(speeds) >= 2
     assert all(x in kept for row in speeds for x in re.findall(r"\d+\.\d+", row))
 
 

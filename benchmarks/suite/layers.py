@@ -1,11 +1,11 @@
 """Every convolution of the networks alone: forward and both gradients, in every formulation and in PyTorch."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchmarks.machine import cores
 from benchmarks.suite import Options, Table, measured
 
 PIECES = ("forward", "input gradient", "kernel gradient")
@@ -72,8 +72,15 @@ def _rates(shape: Shape, run: Callable[[int], None], seconds: float) -> float:
     return shape.flop / statistics.median(turns) / 1e9
 
 
+def _stay_on_one_core() -> None:
+    """Because in training each core works on networks of its own; libraries that start later use one thread."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 def ours(shape: Shape, seconds: float) -> dict[tuple[str, str], float]:
-    """{(formulation, piece): GFLOP/s} on one device, in a loop as in a step."""
+    """{(formulation, piece): GFLOP/s} on one core, in a loop as in a step."""
+    _stay_on_one_core()
     import jax
 
     jax.config.update("jax_platforms", "cpu")
@@ -111,9 +118,10 @@ def ours(shape: Shape, seconds: float) -> dict[tuple[str, str], float]:
 
 def theirs(shape: Shape, seconds: float) -> dict[tuple[str, str], float]:
     """The same of PyTorch, channels last."""
+    _stay_on_one_core()
     import torch
 
-    torch.set_num_threads(cores())
+    torch.set_num_threads(1)
     last = {"memory_format": torch.channels_last}
     pad, out = shape.size // 2, shape.side // shape.stride
     x = torch.randn(shape.batch, shape.inputs, shape.side, shape.side).contiguous(**last)
@@ -165,8 +173,8 @@ def _table(network: str, shapes: list[Shape], options: Options) -> Table:
                 }
             )
     note = (
-        "GFLOP/s, counted as of a direct sum; medians of five turns. Ours on one device that may use all cores, inside "
-        f"a loop as in a step; torch channels-last. The default here is {default_formulation()}, which falls back to "
-        "canonical where it does not pay."
+        "GFLOP/s of one core, counted as of a direct sum; medians of five turns. Ours inside a loop as in a step; "
+        f"torch channels-last. The default here is {default_formulation()}, which falls back to canonical where it "
+        "does not pay."
     )
     return Table(f"Convolutions of {network}, batch {shapes[0].batch}", rows, [note, *notes])

@@ -87,19 +87,19 @@ def family(
 ) -> list[Run]:
     """The runs of one method on one network: the grid on holdout images, then the cards that are asked for.
 
-    kind: a method, with its scope after an underscore. more: fields that differ, which `tag` names.
+    kind: a method, with its scope after an underscore. more: fields that differ, which `tag` names. The grid is the
+    same run for every augmentation, on the images as all other experiments augment them.
     """
     method = kind.partition("_")[0]
     dense = method == "dense"
-    words = [kind, network, *[x for x in (augment, tag) if x]]
-    name = "_".join(words)
-    fields = fields_of(kind, network, scale) | ({"augment": augment} if augment else {})
-    fields |= dict(more or {})
+    named = lambda *words: "_".join(word for word in (kind, network, *words) if word)
+    name, method_name = named(augment, tag), named(tag)
+    fields = fields_of(kind, network, scale) | dict(more or {})
     own = tuple(sparsities or scale.sparsities)
     file = file_of(method, network)
     grid = Run(
-        f"tune_{name}",
-        f"tuning of {name}",
+        f"tune_{method_name}",
+        f"tuning of {method_name}",
         file,
         fields
         | {
@@ -116,6 +116,7 @@ def family(
         label or LABELS.get(kind, kind),
         file,
         fields
+        | ({"augment": augment} if augment else {})
         | {
             "seeds": tuple(seeds or scale.seeds),
             "sparsity": (0.0,) if dense else own,
