@@ -6,7 +6,7 @@
 Question: how do accuracy, robustness and time for a batch grow with the number of cards, for adaptive and agnostic
 decks? The paper finds gains from two to six cards, and adaptive decks about twice as fast as agnostic ones, as they
 compute half of the cards. Times are medians on the machine that draws, for batches of 100 images, compilation aside.
-Time: smoke 4 minutes on two cores, seconds after figure4 in the same workdir; small 16 hours, paper days: both shared
+Time: smoke 4 minutes on two cores, seconds after figure4 in the same workdir; small 3 hours, paper days: both shared
 with figure4.
 """
 

@@ -7,8 +7,8 @@ Question: which frequencies of noise does every method make a network more, or l
 Conv8 at 80%, that methods that prune a trained network raise the error by up to 10 points, and that EP and BP lower
 it by up to 50 and flatten the map, layerwise and global ones differently. The first grid shows errors, the second
 their difference to dense, blue is less error; each a mean over seeds.
-Time: smoke, on embedded digits, 4 minutes on two cores, less where figure1 has run in the same workdir; small 6 hours
-of two cores, most of it for heatmaps; paper, Conv8, some hours of an accelerator.
+Time: smoke, on embedded digits, 4 minutes on two cores, less where figure1 has run in the same workdir; small 4 hours
+of two cores, most of it shared with figure1; paper, Conv8, some hours of an accelerator.
 """
 
 import sys

@@ -7,7 +7,7 @@ Question: what happens to a batch of images on its way through a deck? The paper
 measured: a batch of this data under one corruption, its mean spectral feature beside the nearest references of every
 group of the gate, the distances that decide, the cards with their sizes, and the answer. Left a batch with noise,
 which belongs to the Gaussian cards, below it one without.
-Time: smoke 2 minutes on two cores; small 3 hours and paper a day, both shared with figure4.
+Time: smoke 2 minutes on two cores; small an hour and paper a day, both shared with figure4.
 """
 
 import sys

@@ -6,7 +6,7 @@
 Question: does EP keep its gain where its random weights are normal numbers in place of signed constants? The paper's
 appendix C.2 finds that the gain is not from binarization. `EP, full precision` draws Kaiming normal weights; `EP` has
 signed constants, which are binary up to a scale per layer; `BP` draws normal weights and binarizes them.
-Time: smoke 90 seconds on two cores; small 2 hours, half of it shared with figure1; paper some hours of an
+Time: smoke 90 seconds on two cores; small 90 minutes, half of it shared with figure1; paper some hours of an
 accelerator.
 """
 

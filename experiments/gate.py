@@ -7,7 +7,7 @@ Question: which batches go to the cards trained with noise, and how do the gate'
 change that? The paper describes one gate (`paper`: half of the Gaussian references have no noise) and batches of 100
 images; `ours` has noise in all of them. The share of batches that goes to the Gaussian cards is shown for every
 corruption and severity, then the accuracy of a deck of two for several sizes of batches, beside the agnostic deck.
-Time: smoke 2 minutes on two cores; small 3 hours and paper a day, both shared with figure4.
+Time: smoke 2 minutes on two cores; small an hour and paper a day, both shared with figure4.
 """
 
 import sys

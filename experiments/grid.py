@@ -7,7 +7,7 @@ Question: which network, augmentation, sparsity and method make a card accurate 
 networks with clean images, AugMix and Gaussian noise at 90 and 95% and one card at 96%, six methods (LTH, LRR, EP and
 BP in both scopes), three seeds, and a dense baseline for each augmentation; its best single card is LRR with AugMix
 at 96%. Which four networks is not public: those of this file are a choice.
-Time: smoke 6 minutes on two cores; small 40 hours; paper hundreds of hours of one accelerator: use --index and --of.
+Time: smoke 6 minutes on two cores; small 10 hours; paper hundreds of hours of one accelerator: use --index and --of.
 """
 
 import sys

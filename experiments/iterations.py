@@ -7,7 +7,7 @@ Question: do LTH and LRR get more robust where the same sparsity is reached in m
 its rewinding steps in appendix E; its text allows two readings, this is the second (rewind_point.py is the first).
 Every iteration removes the same share of what is left; n of them mean n + 1 trainings, so that dense for as long
 stands beside them.
-Time: smoke 3 minutes on two cores; small 12 hours; paper, Conv8, a day of an accelerator.
+Time: smoke 3 minutes on two cores; small 7 hours; paper, Conv8, a day of an accelerator.
 """
 
 import sys

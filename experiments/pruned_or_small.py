@@ -7,7 +7,7 @@ Question: is a compressed large network more accurate and robust than a dense on
 augmentation (AugMix)? The paper's cards are only worth their training if they are. The small ones are as wide as
 their cards' true bytes allow: mask, gains and BatchNorm count. LRR's rival is trained as often as LRR is (`cyclic`),
 and once.
-Time: smoke 2 minutes on two cores; small 6 hours; paper a day of an accelerator.
+Time: smoke 2 minutes on two cores; small 3 hours; paper a day of an accelerator.
 """
 
 import sys

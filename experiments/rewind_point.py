@@ -7,7 +7,7 @@ Question: how much do accuracy, robustness and the Fourier map of LTH and LRR de
 sweeps its rewinding steps in appendix E; its text allows two readings, this is the first (iterations.py is the
 other). K is a share of a training: 0 is the initialisation (LTH) or the whole schedule (LRR). All use the tuning of
 the method at its own K.
-Time: smoke 3 minutes on two cores; small 9 hours; paper, Conv8, a day of an accelerator.
+Time: smoke 3 minutes on two cores; small 4 hours; paper, Conv8, a day of an accelerator.
 """
 
 import sys

@@ -6,7 +6,7 @@
 Question: does it matter for accuracy, robustness and the Fourier map whether EP and BP prune layerwise or globally?
 The paper's appendix C compares both; its Figure 2 shows that they change the map differently. The curves show both
 scopes of both methods over sparsity, relative to dense; the heatmaps stand at one sparsity.
-Time: smoke 2 minutes on two cores; small 4 hours; everything but heatmaps is shared with figure1.
+Time: smoke 2 minutes on two cores; small 2 hours; everything but heatmaps is shared with figure1.
 """
 
 import sys

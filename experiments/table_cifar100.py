@@ -7,7 +7,7 @@ Question: do cards and decks do on a hundred classes what they do on ten? The pa
 LTH, LRR, EP and BP (global) and reports decks of 80.6% clean and 71.3% corrupted accuracy, and binary ones almost 5
 points above the best before. Numbers that were measured on other data or corruptions than the paper's stand in
 columns of their own.
-Time: smoke, on embedded digits, 4 minutes on two cores; small 20 hours; paper a week of an accelerator.
+Time: smoke, on embedded digits, 4 minutes on two cores; small 5 hours; paper a week of an accelerator.
 """
 
 import sys

@@ -6,7 +6,7 @@
 Question: does the robustness of highly compressed networks rise with the width of what they were pruned from? The
 paper sees it rise within a family: wider networks have more to choose from. All widths of a method use the tuning of
 the network at its own width; dense networks of the same widths stand beside them.
-Time: smoke 3 minutes on two cores; small 5 hours; paper, Conv8, a day of an accelerator.
+Time: smoke 3 minutes on two cores; small 2 hours; paper, Conv8, a day of an accelerator.
 """
 
 import sys
