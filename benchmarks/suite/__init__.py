@@ -31,7 +31,7 @@ class Options:
     @property
     def seconds(self) -> float:
         """Of a turn, at least one step."""
-        return 0.5 if self.quick else 0.8
+        return 0.3 if self.quick else 0.8
 
 
 @dataclasses.dataclass

@@ -78,7 +78,9 @@ def _stay_on_one_core() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def ours(shape: Shape, seconds: float) -> dict[tuple[str, str], float]:
+def ours(
+    shape: Shape, seconds: float, formulations: tuple[str, ...] = FORMULATIONS
+) -> dict[tuple[str, str], float]:
     """{(formulation, piece): GFLOP/s} on one core, in a loop as in a step."""
     _stay_on_one_core()
     import jax
@@ -94,7 +96,7 @@ def ours(shape: Shape, seconds: float) -> dict[tuple[str, str], float]:
     out = shape.side // shape.stride
     g = jax.random.normal(keys[2], (shape.batch, out, out, shape.outputs))
     found = {}
-    for formulation in FORMULATIONS:
+    for formulation in formulations:
         conv = lambda x, kernel, f=formulation: convolve(x, kernel, shape.stride, f)
         pieces = (
             conv,
@@ -155,11 +157,12 @@ def _table(network: str, shapes: list[Shape], options: Options) -> Table:
 
     rows, notes = [], []
     seconds = 0.1 if options.quick else 0.2
+    formulations = (default_formulation(),) if options.quick else FORMULATIONS
     for shape in shapes:
         found = {}
-        for task in (ours, theirs):
+        for task, more in ((ours, {"formulations": formulations}), (theirs, {})):
             what = f"{network}, {shape.name}, {task.__name__}"
-            rates, reason = measured(options, what, task, shape=shape, seconds=seconds)
+            rates, reason = measured(options, what, task, shape=shape, seconds=seconds, **more)
             notes += [reason] * bool(reason)
             found |= rates or {}
         for piece in PIECES:
@@ -168,7 +171,7 @@ def _table(network: str, shapes: list[Shape], options: Options) -> Table:
                 {
                     "convolution": shape.name,
                     "piece": piece,
-                    **{f: found.get((f, piece)) for f in (*FORMULATIONS, "torch")},
+                    **{f: found.get((f, piece)) for f in (*formulations, "torch")},
                     "default / torch": mine / its if mine and its else None,
                 }
             )

@@ -33,7 +33,7 @@ def groups(
         Case(network, m, size, most) for m in (("dense",) if quick else ("dense", "bp", "lrr"))
     ]
     if quick:
-        return [(popup + others, [DEFAULT, TUNED])]
+        return [(popup + others, [TUNED])]
     peers = [name for name, (_, method) in PEERS.items() if method == "ep" and name != AUGMIX]
     if network == "wrn18_2":  # ten seconds a step
         peers = [ORIGINAL, TUNED]
