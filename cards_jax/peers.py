@@ -209,7 +209,11 @@ class Roll:
     def fail(self, code: int, text: str) -> None:
         """Tell the others, and end."""
         text = " ".join(text.split())[:400]
-        self._send(f"end {code} process {self.number} of {self.count} ended, code {code}: {text}")
+        # Who ends from now on does so because of this, and is not lost: nobody listens any more.
+        told, self.connections = self.connections, {}
+        self._send(
+            f"end {code} process {self.number} of {self.count} ended, code {code}: {text}", told
+        )
         time.sleep(0.5)  # process 0 takes JAX's service with it: the others shall hear first
         self._exit(code)
 
@@ -266,8 +270,8 @@ class Roll:
         self._say(text)
         self._exit(code)
 
-    def _send(self, line: str) -> None:
-        for other in list(self.connections.values()):
+    def _send(self, line: str, to: dict[int, socket.socket] | None = None) -> None:
+        for other in list((self.connections if to is None else to).values()):
             with contextlib.suppress(OSError):  # its end is noticed by who listens
                 other.sendall(f"{line}\n".encode())
 
