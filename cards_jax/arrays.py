@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,10 @@ def _quiet() -> Iterator[set[threading.Thread]]:
         logger.setLevel(logging.CRITICAL)
     sys.unraisablehook = lambda _: None
     try:
-        yield set(threading.enumerate())
+        with warnings.catch_warnings():
+            # A save that fails early leaves tasks that orbax made and never began.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            yield set(threading.enumerate())
     finally:
         sys.unraisablehook = hook
         for logger, level in zip(loggers, levels, strict=True):

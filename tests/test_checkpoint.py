@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -555,6 +556,22 @@ def test_a_read_only_disk_is_said_in_one_line(small_disk):
     assert (case["restored"], case["names"]) == (3, ["1", "3"])
     disk = Path(small_disk["run"]).parent
     assert small_disk["lock"] == f"cannot lock {disk}: Read-only file system"
+
+
+def test_what_orbax_leaves_unbegun_is_not_reported_beside_the_reason(tmp_path, monkeypatch):
+    async def write_fragment():
+        raise AssertionError("never begun")
+
+    def save(*_, **__):
+        unbegun = write_fragment()
+        raise OSError(28, f"No room for {unbegun.__name__}")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", save)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(OSError, match="cannot save checkpoint 1 in .*: No room for write"):
+            Checkpoints(tmp_path / "run").save(1, _state(1), {})
+    assert seen == []
 
 
 # Two processes
