@@ -21,7 +21,7 @@ def runs(scale):
         run
         for network in scale.networks
         for k in LABELS
-        for run in family(k, network, scale, (scale.middle,))
+        for run in family(k, network, scale, scale.around_middle)
     ]
 
 

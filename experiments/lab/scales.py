@@ -51,6 +51,16 @@ class Scale:
         """The sparsity of every claim about high sparsity."""
         return self.sparsities[-1]
 
+    @property
+    def around_middle(self) -> tuple[float, ...]:
+        """What to train where only the middle one is wanted: all, if it is one of them, so that runs are shared."""
+        return self.sparsities if self.middle in self.sparsities else (self.middle,)
+
+    @property
+    def mapped(self) -> tuple[float, ...]:
+        """Those of heatmaps: the middle one, and the high one where it is trained beside."""
+        return tuple(s for s in self.around_middle if s in (self.middle, self.high))
+
 
 SMOKE = Scale(
     name="smoke",
