@@ -25,12 +25,15 @@ class Contestant:
     make: a module-level function; what it needs is imported inside it. run(n) does n steps and
         returns when they are finished.
     work: what one step does, in any unit (images, operations); rates are work per second.
+    least: steps of a turn, however long it takes; more than one where a call of run has costs of its own, such as
+        memory that is asked for anew, which long work hides.
     """
 
     name: str
     make: Callable[..., Callable[[int], None]]
     work: float
     arguments: dict[str, Any] = field(default_factory=dict)
+    least: int = 1
 
 
 class Failed(Exception):
@@ -40,7 +43,7 @@ class Failed(Exception):
 def hold(
     contestants: list[Contestant], rounds: int, seconds: float, say: Callable[[str], None] = print
 ) -> tuple[Rates, dict[str, str]]:
-    """Let contestants take turns of about `seconds` each; the first of `rounds` only warms up.
+    """Let contestants take turns of about `seconds` each, or longer; the first of `rounds` only warms up.
 
     Returns ({contestant: work per second in each counted round}, {contestant: why it failed}). A
     contestant that fails leaves; the others go on.
@@ -148,7 +151,7 @@ def _serve(contestant: Contestant, pipe: Connection) -> None:
         once = _timed(run, 1)
         pipe.send((True, time.perf_counter() - began))
         while True:
-            steps = max(1, round(pipe.recv() / once))
+            steps = max(contestant.least, round(pipe.recv() / once))
             took = _timed(run, steps)
             once = min(once, took / steps)
             pipe.send((True, steps * contestant.work / took))

@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks.machine import cores
 
 BATCHES = 100  # per epoch, so that an epoch is longer than a turn
+STEPS = 4  # of a turn, at least: one step alone would pay for a whole call of the program
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.command import conduct
 from benchmarks.contest import Contestant, Rates, ratios
 from benchmarks.machine import PRODUCT_FLOP, cores, matrix_product
-from benchmarks.steps import Case, contestant, images_and_labels
+from benchmarks.steps import STEPS, Case, contestant, images_and_labels
 
 PEAK = "matrix product"
 BATCH_SIZE = {"conv4": 64, "resnet20": 128, "resnet18": 32, "wrn18_2": 32}
@@ -80,7 +80,7 @@ def contestants(args: argparse.Namespace) -> list[Contestant]:
     def add(method: str, scope: str, r: int) -> None:
         case = Case(args.network, method, args.batch_size, r, scope)
         if case.name not in [c.name for c in found]:
-            found.append(Contestant(case.name, contestant, case.images, {"case": case}))
+            found.append(Contestant(case.name, contestant, case.images, {"case": case}, STEPS))
 
     for row in rows_of_speed(args):
         add(*row)

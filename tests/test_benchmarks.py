@@ -42,6 +42,18 @@ def reporter(folder: str, name: str):
     return run
 
 
+def calling(pause: float):
+    """What a call costs, whatever it does."""
+    return lambda steps: time.sleep(pause)
+
+
+def test_a_turn_has_at_least_the_steps_that_a_contestant_asks_for():
+    found = [Contestant(str(n), calling, 1.0, {"pause": 0.05}, n) for n in (1, 20)]
+    rates, _ = hold(found, 2, 0.05, lambda text: None)
+    assert 300 < rates["20"][0] <= 400
+    assert rates["1"][0] <= 40
+
+
 def test_rates_are_work_per_second_and_failures_leave_the_others_alone():
     contestants = [
         Contestant("fast", sleeper, 3.0, {"pause": 0.01}),

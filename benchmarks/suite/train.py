@@ -2,7 +2,7 @@
 
 from benchmarks.contest import Contestant
 from benchmarks.machine import PRODUCT_FLOP, matrix_product
-from benchmarks.steps import Case, contestant
+from benchmarks.steps import STEPS, Case, contestant
 from benchmarks.suite import Options, Table, contest, failed, median, times
 from benchmarks.train import BATCH_SIZE, PEAK, peer_contestant
 
@@ -61,7 +61,7 @@ def of_peer(name: str, network: str, batch_size: int, realizations: int) -> Cont
 
 def of_case(case: Case) -> Contestant:
     """This trainer as a contestant."""
-    return Contestant(case.name, contestant, case.images, {"case": case})
+    return Contestant(case.name, contestant, case.images, {"case": case}, STEPS)
 
 
 def run(options: Options) -> list[Table]:
