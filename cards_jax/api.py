@@ -24,9 +24,10 @@ from cards_jax import (
     main,
     programs,
     realizations,
-    report,
     robust_tables,
     robustness,
+    summary,
+    tabular,
 )
 from cards_jax.commands import use_all_cores
 from cards_jax.deck import Deck
@@ -73,10 +74,8 @@ class Run:
 
     def __str__(self) -> str:
         """The table that the command prints, without the dense row."""
-        rows = report.summarise(self.results)
-        return (
-            f"{report.caption(rows)}\n\n{report.markdown_table(rows, report.table_columns(rows))}"
-        )
+        rows = summary.summarise(self.results)
+        return f"{tabular.caption(rows)}\n\n{tabular.markdown_table(rows, tabular.table_columns(rows))}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

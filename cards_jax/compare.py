@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cards_jax import files, report
+from cards_jax import files, report, summary, tabular
 
 MISUSED = 2  # exit code
 SCALARS = ("seed", "sparsity", "learning_rate", "weight_decay")
@@ -20,7 +20,7 @@ def payload_of(folder: Path) -> dict[str, Any]:
     """A run's results.json; ValueError, naming the folder, where it has none that can be read."""
     try:
         payload = json.loads((folder / "results.json").read_text())
-        report.summarise(payload["results"])
+        summary.summarise(payload["results"])
         return payload
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder}: no readable results.json there ({error})") from None
@@ -42,7 +42,7 @@ def results_of(folders: list[Path]) -> list[dict[str, Any]]:
             found.setdefault((config, result.get("id"), *map(result.get, SCALARS)), result)
     configs = {}
     for (config, *_), result in found.items():
-        configs.setdefault(tuple(map(result.get, report.POINT)), set()).add(config)
+        configs.setdefault(tuple(map(result.get, summary.POINT)), set()).add(config)
     for several in configs.values():
         clashing |= several if len(several) > 1 else set()
     twice = collections.Counter(name for name, _ in names.values())
@@ -77,16 +77,16 @@ def compared(folders: list[Path], baseline: Path | None) -> tuple[str, str, list
     shared_data([*folders, *([baseline] if baseline else [])])
     dense = results_of([baseline]) if baseline else []
     results = results_of(folders)
-    dense_rows, rows = report.summarise(dense), report.summarise(results, dense)
+    dense_rows, rows = summary.summarise(dense), summary.summarise(results, dense)
     shown = [*dense_rows, *rows]
-    table = report.markdown_table(shown, report.table_columns(shown))
-    return report.caption(shown), table, shown, [*dense, *results]
+    table = tabular.markdown_table(shown, tabular.table_columns(shown))
+    return tabular.caption(shown), table, shown, [*dense, *results]
 
 
 def save(path: Path, text: str, rows: list[dict], results: list[dict]) -> None:
     """PATH.md, the table; PATH.csv, every realization; PATH.png and PATH.svg, accuracy against sparsity."""
     files.write_atomically(path.with_name(f"{path.name}.md"), text)
-    files.write_atomically(path.with_name(f"{path.name}.csv"), report.csv_table(results))
+    files.write_atomically(path.with_name(f"{path.name}.csv"), tabular.csv_table(results))
     dense = [row for row in rows if row["method"] == "dense"]
     report.plot_sparsity(path, [row for row in rows if row["method"] != "dense"], dense)
 

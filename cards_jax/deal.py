@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cards_jax import deck_file, gate, report, trials
+from cards_jax import deck_file, gate, tabular, trials
 from cards_jax.config import ConfigError
 from cards_jax.corruptions import EXTRA
 from cards_jax.deck import BATCH, Deck
@@ -146,7 +146,7 @@ def table(deck: Deck, dealt: Sequence[Dealt]) -> str:
         for d in dealt
     ]
     names = [f"{i}: {m.name} ({m.augmentation.label})" for i, m in enumerate(deck.members)]
-    shown = report.aligned(COLUMNS, body, [True, *[False] * 6])
+    shown = tabular.aligned(COLUMNS, body, [True, *[False] * 6])
     return "\n".join(names) + "\n\n" + shown
 
 

@@ -37,6 +37,7 @@ from cards_jax import (
     hand,
     page,
     report,
+    tabular,
     theory,
     trials,
     tune,
@@ -152,7 +153,7 @@ def choose(args: argparse.Namespace) -> None:
         for x in found["tried"]
     ]
     head = ["noise", "colour", "binning", "last radius", "score (%)"]
-    print(report.aligned(head, body, [False, True, True, False, False]))
+    print(tabular.aligned(head, body, [False, True, True, False, False]))
     print(f"{args.save}: {found['settings']}, {100 * found['score']:.2f}%")
     print(f"all cards together {100 * found['agnostic']:.2f}%")
 
@@ -169,7 +170,7 @@ def deal_hand(args: argparse.Namespace) -> None:
     print(deal.table(d, edge))
     print(f"best score within {args.budget:,} bytes:\n\n{deal.table(d, [best])}")
     if args.table:
-        files.write_atomically(args.table, report.csv_table(deal.rows(edge)))
+        files.write_atomically(args.table, tabular.csv_table(deal.rows(edge)))
     if args.save:
         _save(deal.sub_deck(d, best.cards), args.save)
 
@@ -363,7 +364,7 @@ def theorise(args: argparse.Namespace) -> None:
     text = f"{about}\n\n{theory.markdown(d, rows, args.attacked)}"
     print(text)
     files.write_atomically(beside(args.save, "md"), text)
-    files.write_atomically(beside(args.save, "csv"), report.csv_table(rows))
+    files.write_atomically(beside(args.save, "csv"), tabular.csv_table(rows))
     for path in theory.draw(args.save, rows):
         print(path)
 

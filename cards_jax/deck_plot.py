@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cards_jax import deck_table, report
+from cards_jax import deck_table, figures
 from cards_jax.config import ConfigError
 from cards_jax.deck_table import ADAPTIVE, AGNOSTIC, SOFTLY
 
@@ -84,11 +84,11 @@ def draw(stem: Path, rows: Sequence[Row], kind: str = "true", title: str = "") -
         return []
     size = BYTES[kind]
     decks = list(dict.fromkeys(p["deck"] for p in found))
-    colours = dict(zip(decks, report._colours(len(decks)), strict=True))
+    colours = dict(zip(decks, figures.colours(len(decks)), strict=True))
     most = max(p[size] for p in found)
     area = lambda value: max(SMALLEST, LARGEST * value / most)
     edge = front(found, ("accuracy", "robustness"), (size,))
-    with report._figure(6.4, 4.4) as figure:
+    with figures.figure(6.4, 4.4) as figure:
         axes = figure.subplots()
         line = sorted(front(found, ("accuracy", "robustness")), key=lambda p: p["accuracy"])
         x, y = ([100 * p[k] for p in line] for k in ("accuracy", "robustness"))
@@ -115,7 +115,7 @@ def draw(stem: Path, rows: Sequence[Row], kind: str = "true", title: str = "") -
         )
         _legend(figure, colours, most, area)
         figure.supxlabel(f"{title} Area: {SAID[kind]}.".strip(), fontsize=7, x=0.02, ha="left")
-        return report._save(figure, Path(f"{stem}.png"))  # a name may have points
+        return figures.save(figure, Path(f"{stem}.png"))  # a name may have points
 
 
 def _names(figure: Any, axes: Any, decks: Sequence[Row]) -> None:
@@ -123,7 +123,7 @@ def _names(figure: Any, axes: Any, decks: Sequence[Row]) -> None:
     figure.draw_without_rendering()
     to_axes = axes.transData + axes.transAxes.inverted()
     at = [to_axes.transform((100 * p["accuracy"], 100 * p["robustness"])) for p in decks]
-    places = report._apart([float(y) for _, y in at], 0.055)
+    places = figures.apart([float(y) for _, y in at], 0.055)
     for p, (x, y), place in zip(decks, at, places, strict=True):
         axes.annotate(
             p["label"],
@@ -147,7 +147,7 @@ def _legend(figure: Any, colours: dict[str, Any], most: float, area: Any) -> Non
     scale = [v for v in (step / 100, step / 10, step) if v >= 1]
     handles = [marker(colour, 6, name) for name, colour in colours.items()]
     sizes = [marker("#b0b0b0", math.sqrt(area(v)), _bytes(v)) for v in scale]
-    report.legend_above(figure, handles, list(colours), most=5)
+    figures.legend_above(figure, handles, list(colours), most=5)
     figure.legend(handles=sizes, loc="outside lower right", ncols=len(sizes))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cards_jax import deck_file, report, size
+from cards_jax import deck_file, size, tabular
 from cards_jax.deck import BATCH, Deck, averaged
 from cards_jax.gate import Gate
 from cards_jax.trials import CLEAN, Trial
@@ -160,7 +160,7 @@ def _accuracy(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> float:
 def csv(rows: Sequence[Row]) -> str:
     """All rows."""
     groups = [k for k in dict.fromkeys(k for row in rows for k in row) if k.startswith("to ")]
-    return report.csv_table(rows, (*COLUMNS, *groups))
+    return tabular.csv_table(rows, (*COLUMNS, *groups))
 
 
 def markdown(deck: Deck, rows: Sequence[Row]) -> str:
@@ -232,7 +232,7 @@ def summary_table(rows: Sequence[Row]) -> str:
         for row in summary(rows)
     ]
     head = [*words, *numbers, "paper bytes", "true bytes"]
-    return report.aligned(head, body, [True, True, *[False] * 6])
+    return tabular.aligned(head, body, [True, True, *[False] * 6])
 
 
 def _gates(rows: Sequence[Row]) -> list[str]:
@@ -262,7 +262,7 @@ def _accuracies(deck: Deck, rows: Sequence[Row]) -> str:
     corrupted = [r for r in shown if r["corruption"] not in (CLEAN, MIXED)]
     means = [_percent(_mean(_balanced(corrupted), predictor=p)) for p in predictors]
     body.append(["mean of corruptions", *means])
-    return report.aligned(["", *predictors], body, [True, *[False] * len(predictors)])
+    return tabular.aligned(["", *predictors], body, [True, *[False] * len(predictors)])
 
 
 def _balanced(rows: Sequence[Row]) -> list[Row]:
@@ -285,7 +285,7 @@ def _choices(deck: Deck, rows: Sequence[Row], predictor: str) -> str:
         cells = [_shares(deck, row) for row in shown if row["corruption"] == name]
         body.append([name, *cells, *[""] * (width - len(cells))])
     head = [f"severity {s}" for s in severities] or ["all"]
-    return report.aligned(["", *head], body, [True, *[False] * width])
+    return tabular.aligned(["", *head], body, [True, *[False] * width])
 
 
 def _shares(deck: Deck, row: Row) -> str:
@@ -310,4 +310,4 @@ def _controls(rows: Sequence[Row]) -> str:
         asked = f"{np.mean([r['asked'] for r in mine]):.2f}"
         body.append([predictor, *about, *map(_percent, values), asked])
     head = ["predictor", "batches", "M", "clean", "corruptions", "mixed", "asked"]
-    return report.aligned(head, body, [True, True, *[False] * 5])
+    return tabular.aligned(head, body, [True, True, *[False] * 5])

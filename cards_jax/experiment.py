@@ -20,6 +20,8 @@ from cards_jax import (
     report,
     robustness,
     run,
+    summary,
+    tabular,
 )
 from cards_jax.config import ConfigError
 from cards_jax.data import store
@@ -57,7 +59,7 @@ def _dense_results(c: ConfigDict) -> list[dict[str, Any]]:
         results = json.loads((Path(path) / "results.json").read_text())["results"]
         dense = [r for r in results if r["method"] == "dense"]
         found = {f"{r['model']} on {r['data']}" for r in dense}
-        report.summarise(dense)
+        summary.summarise(dense)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"no readable results.json there ({error!r})"
         raise ConfigError(f"baseline={path!r}: {reason}") from None
@@ -144,8 +146,8 @@ def write_report(
     if jax.process_index():
         return
     path = folder.path_of(c)
-    rows = report.summarise(results, dense)
-    dense_rows = report.summarise(dense)
+    rows = summary.summarise(results, dense)
+    dense_rows = summary.summarise(dense)
     payload = {
         "name": c.name,
         "config": config.shared_changes(c),
@@ -166,8 +168,8 @@ def write_report(
     page.write_run(path)
     if show:
         shown = [*dense_rows, *rows]
-        table = report.markdown_table(shown, report.table_columns(shown))
-        RunLog(path).say(f"\n{report.caption(shown)}\n\n{table}\nEverything is in {path}")
+        table = tabular.markdown_table(shown, tabular.table_columns(shown))
+        RunLog(path).say(f"\n{tabular.caption(shown)}\n\n{table}\nEverything is in {path}")
 
 
 def link_cache(cache: Path, into: Path) -> None:

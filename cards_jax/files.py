@@ -36,6 +36,13 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
     sync(path.parent)
 
 
+def deliver(path: Path, content: bytes | str) -> Path:
+    """Write a whole file like `write_atomically`, in a folder that is made where there is none; the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+    return path
+
+
 def sync(path: str | Path) -> None:
     """Wait until a file, or a directory's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cards_jax import fourier, report
+from cards_jax import figures, fourier
 from cards_jax.evaluate.fourier import Settings
 from cards_jax.heat import Heat
 
@@ -133,7 +133,7 @@ def _grid(
     _, H, W = maps[0][1].shape
     edges = (-(W // 2) - 0.5, (W - 1) // 2 + 0.5, (H - 1) // 2 + 0.5, -(H // 2) - 0.5)
     style = {"cmap": colours, "vmin": limits[0], "vmax": limits[1], "extent": edges}
-    with report._figure(1.6 * len(s.eps) + 1.2, 1.6 * len(maps) + 0.7) as figure:
+    with figures.figure(1.6 * len(s.eps) + 1.2, 1.6 * len(maps) + 0.7) as figure:
         grid = figure.subplots(len(maps), len(s.eps), squeeze=False, sharex=True, sharey=True)
         for number, (line, (name, errors)) in enumerate(zip(grid, maps, strict=True)):
             for axes, values, eps in zip(line, errors, s.eps, strict=True):
@@ -149,4 +149,4 @@ def _grid(
             f"Frequency (cycles per image); {about}", fontsize=7, color="#707070", x=0.01, ha="left"
         )
         stem.parent.mkdir(parents=True, exist_ok=True)
-        return report._save(figure, stem)
+        return figures.save(figure, stem)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import config, data, files, folder, hand, heat, heat_report, page, report
+from cards_jax import config, data, files, folder, hand, heat, heat_report, page, tabular
 from cards_jax.commands import Form, config_of, ended, use_all_cores
 from cards_jax.config import ConfigError
 from cards_jax.data import Data
@@ -76,7 +76,7 @@ class Findings:
             settings=np.array(json.dumps(about)),
         )
         files.write_atomically(stem.with_name(f"{stem.name}.md"), text)
-        table = report.csv_table(self.records(), heat_report.COLUMNS)
+        table = tabular.csv_table(self.records(), heat_report.COLUMNS)
         files.write_atomically(stem.with_name(f"{stem.name}.csv"), table)
         heat_report.draw(plots, *self.rows, self.settings, self.title, self.images)
 

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cards_jax import data as data_sources
-from cards_jax import published, report, robust_summary, scores
+from cards_jax import published, robust_summary, scores, tabular
 from cards_jax.corruptions import BENCHMARK, SEVERITIES
 from cards_jax.data import corrupted
 from cards_jax.data.corrupted import Clean, Source
@@ -51,7 +51,7 @@ class Standing:
         }
         rows = [percent(row) for row in self.rows()]
         lines = [f"{self.source}; {self.images:,} images; accuracies in percent", ""]
-        lines += [report.markdown_table(rows, list(rows[0]))] if rows else []
+        lines += [tabular.markdown_table(rows, list(rows[0]))] if rows else []
         lines += [f"clean {100 * self.clean:.2f}"]
         if self.corrupted is not None:
             cells = f"{len(BENCHMARK)} x {len(SEVERITIES)}"

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cards_jax import deck_file, files, report
+from cards_jax import deck_file, files, tabular
 from cards_jax.commands import Form, ended
 from cards_jax.config import ConfigError
 from cards_jax.data import folder
 from cards_jax.deck import BATCH, Deck
-from cards_jax.log import csv_text
+from cards_jax.log import csv_text, plain
 
 PROGRAM = "python -m cards_jax.predict"
 
@@ -66,7 +66,7 @@ def table(deck: Deck, paths: Sequence[Path], probabilities_NK: np.ndarray, top: 
         cells = [cell for k in best for cell in (deck.classes[k], f"{100 * row[k]:.2f}")]
         body.append([str(path), *cells])
     head = ["file", *["label", "%"] * min(top, deck.num_classes)]
-    return report.aligned(head, body, [True, *[True, False] * min(top, deck.num_classes)])
+    return tabular.aligned(head, body, [True, *[True, False] * min(top, deck.num_classes)])
 
 
 def csv(deck: Deck, paths: Sequence[Path], probabilities_NK: np.ndarray) -> str:
@@ -74,7 +74,7 @@ def csv(deck: Deck, paths: Sequence[Path], probabilities_NK: np.ndarray) -> str:
     rows = [["file", "label", "probability", *deck.classes]]
     for path, row in zip(paths, probabilities_NK, strict=True):
         k = int(row.argmax())
-        rows.append([str(path), deck.classes[k], *(report.plain(x) for x in (row[k], *row))])
+        rows.append([str(path), deck.classes[k], *(plain(x) for x in (row[k], *row))])
     return csv_text(rows)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cards_jax import report
+from cards_jax import figures
 from cards_jax.corruptions import SEVERITIES
 from cards_jax.robust_summary import Summary
 
@@ -21,9 +21,9 @@ def draw(stem: Path, s: Summary) -> list[Path]:
     names, curves = s.source.names, s.curves
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
-    colours = dict(zip(s.labels, report._colours(len(s.labels)), strict=True))
+    colours = dict(zip(s.labels, figures.colours(len(s.labels)), strict=True))
     # Thin figures still need room for the legend and the caption.
-    with report._figure(max(1.75 * columns + 0.4, 4.8), 1.45 * rows + 0.9) as figure:
+    with figures.figure(max(1.75 * columns + 0.4, 4.8), 1.45 * rows + 0.9) as figure:
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for place, name in zip(axes.flat, names, strict=False):
             _panel(place, name, curves[name], colours)
@@ -36,11 +36,11 @@ def draw(stem: Path, s: Summary) -> list[Path]:
         for place in axes[:, 0]:
             place.set_ylabel("Accuracy (%)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        report.legend_above(figure, handles, labels, most=5)
+        figures.legend_above(figure, handles, labels, most=5)
         most = max(len(x) for lines in curves.values() for x in lines.values())
         bands = " Lines: means over seeds; bands: smallest to largest." if most > 1 else ""
         _caption(figure, f"{s.source.name}; {len(s.source.labels):,} images.{bands}")
-        return report._save(figure, stem)
+        return figures.save(figure, stem)
 
 
 def _panel(axes: Any, name: str, lines: dict[str, np.ndarray], colours: dict[str, Any]) -> None:

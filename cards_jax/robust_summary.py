@@ -17,8 +17,8 @@ from cards_jax.data.corrupted import Source
 from cards_jax.evaluate import bootstrap, effective, exemplars, potential
 from cards_jax.evaluate.bootstrap import Estimate
 from cards_jax.marks import CLEAN
-from cards_jax.report import POINT
 from cards_jax.scores import Score
+from cards_jax.summary import POINT
 
 Row = dict[str, Any]
 FAMILIES = ("noise", "blur", "weather", "digital")

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from cards_jax import published, report
+from cards_jax import published, tabular
 from cards_jax.corruptions import BENCHMARK, SETS, SEVERITIES
-from cards_jax.report import POINT
 from cards_jax.robust_summary import FAMILIES, MEANS, Summary
+from cards_jax.summary import POINT
 
 Row = dict[str, Any]
 HEADS = {
@@ -44,9 +44,9 @@ def texts(s: Summary) -> dict[str, str]:
     return {
         "corruptions.md": "\n".join(markdown),
         "corruptions.tex": "\n".join(latex),
-        "corruptions.csv": report.csv_table(s.rows),
-        "corruptions_each.csv": report.csv_table(s.corruptions),
-        "corruptions_cells.csv": report.csv_table(s.cells),
+        "corruptions.csv": tabular.csv_table(s.rows),
+        "corruptions_each.csv": tabular.csv_table(s.corruptions),
+        "corruptions_cells.csv": tabular.csv_table(s.cells),
     }
 
 
@@ -218,8 +218,8 @@ def _interval(row: Row, stem: str, signed: bool = False) -> str:
 
 
 def _markdown(rows: Sequence[Row]) -> str:
-    return report.markdown_table(rows, list(rows[0])) if rows else ""
+    return tabular.markdown_table(rows, list(rows[0])) if rows else ""
 
 
 def _latex(rows: Sequence[Row], caption: str) -> str:
-    return report.latex_table(rows, list(rows[0]), caption) if rows else ""
+    return tabular.latex_table(rows, list(rows[0]), caption) if rows else ""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from cards_jax import report, trials
+from cards_jax import figures, tabular, trials
 from cards_jax.deck import BATCH, Deck, averaged
 from cards_jax.evaluate import attack, transport
 from cards_jax.trials import Trial
@@ -261,7 +261,7 @@ def _oracles(rows: Sequence[Row]) -> str:
         mine = [r for r in shown if name in ("mean", r["corruption"])]
         cells = [f"{100 * _mean_of(mine, k):.2f}" for k in (*keys, "agreement", "chance")]
         body.append([name, *cells])
-    return report.aligned(["", *keys, "agreement", "chance"], body, [True, *[False] * 5])
+    return tabular.aligned(["", *keys, "agreement", "chance"], body, [True, *[False] * 5])
 
 
 def _sides(deck: Deck, rows: Sequence[Row]) -> str:
@@ -271,7 +271,7 @@ def _sides(deck: Deck, rows: Sequence[Row]) -> str:
         for group in deck.gate.labels:
             mine = [r for r in rows if (r["corruption"], r["group"]) == (name, group)]
             body.append([name, group, *(f"{_mean_of(mine, k):.3f}" for k in keys)])
-    return report.aligned(["", "group", *keys], body, [True, True, *[False] * len(keys)])
+    return tabular.aligned(["", "group", *keys], body, [True, True, *[False] * len(keys)])
 
 
 def _correlated(found: Sequence[Row]) -> str:
@@ -289,7 +289,7 @@ def _correlated(found: Sequence[Row]) -> str:
         ]
         for r in found
     ]
-    return report.aligned(["pair", "all", "within"], body, [True, False, False])
+    return tabular.aligned(["pair", "all", "within"], body, [True, False, False])
 
 
 def draw(stem: Path, rows: Sequence[Row]) -> list[Path]:
@@ -303,13 +303,13 @@ def draw(stem: Path, rows: Sequence[Row]) -> list[Path]:
         (EXCESS, "shift", "Sinkhorn, above its null", "Shift in robustness"),
         ("coupled", "weight", "Same-image coupling (upper bound)", "Weight from the gate"),
     )
-    with report._figure(8.4, 3.0) as figure:
+    with figures.figure(8.4, 3.0) as figure:
         for axes, (x, y, across, up) in zip(figure.subplots(1, 3), panels, strict=True):
             for i, (group, colour) in enumerate(
-                zip(groups, report._colours(len(groups)), strict=True)
+                zip(groups, figures.colours(len(groups)), strict=True)
             ):
                 mine = [r for r in rows if r["group"] == group]
-                style = {"color": colour, "marker": report.MARKERS[i % len(report.MARKERS)]}
+                style = {"color": colour, "marker": figures.MARKERS[i % len(figures.MARKERS)]}
                 values = ([r[k] for r in mine] for k in (x, y))
                 axes.scatter(*values, s=16, alpha=0.7, linewidths=0, label=group, **style)
             axes.set_xlabel(across)
@@ -317,4 +317,4 @@ def draw(stem: Path, rows: Sequence[Row]) -> list[Path]:
             axes.margins(0.08)
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), title=None)
-        return report._save(figure, Path(f"{stem}.png"))  # a name may have points
+        return figures.save(figure, Path(f"{stem}.png"))  # a name may have points

@@ -17,7 +17,7 @@ from lab import command, decks, deckwork, draw
 from lab.deckwork import network, sparsity
 from lab.plan import Experiment
 
-from cards_jax import files, report
+from cards_jax import files, tabular
 
 SIZES = (2, 4, 6, 8, 10)
 
@@ -48,7 +48,7 @@ def figure(findings, out):
         for label, each in times.items()
         for n, a, b in each
     ]
-    files.write_atomically(draw.stem(out, "deck_size_times.csv"), report.csv_table(rows))
+    files.write_atomically(draw.stem(out, "deck_size_times.csv"), tabular.csv_table(rows))
     with draw.figure(8.6, 3.4) as fig:
         three = fig.subplots(1, 3)
         for axes, key in zip(three, ("clean", "corrupted"), strict=False):

@@ -17,7 +17,7 @@ from lab import command, decks, deckwork, draw
 from lab.deckwork import network, sparsity
 from lab.plan import Experiment
 
-from cards_jax import deck_table, files, gate, report, trials
+from cards_jax import deck_table, files, gate, tabular, trials
 from cards_jax.corruptions import BENCHMARK, SEVERITIES
 
 METHOD = "lrr"
@@ -55,7 +55,7 @@ def figure(findings, out):
     for name, rows in found.items():
         path = draw.stem(out, f"gate_{name}.csv")
         columns = (*deck_table.COLUMNS, "to augmix", "to gaussian")
-        files.write_atomically(path, report.csv_table(rows, columns))
+        files.write_atomically(path, tabular.csv_table(rows, columns))
         paths.append(path)
     if not found:
         return []

@@ -7,7 +7,17 @@ import cards
 import corrupted_files as fake
 import numpy as np
 
-from cards_jax import config, heat, heat_report, pack, report, robust_summary, robust_tables, size
+from cards_jax import (
+    config,
+    heat,
+    heat_report,
+    pack,
+    report,
+    robust_summary,
+    robust_tables,
+    size,
+    summary,
+)
 from cards_jax.corruptions import BENCHMARK
 from cards_jax.data.corrupted import Source
 from cards_jax.evaluate.fourier import Settings
@@ -112,7 +122,7 @@ def leave(
         pack.save(file, card, cards.SMALL, {"result": r}, origin=cards.origin())
         total = size.table(file).total
         r |= {"paper_bytes": total.paper, "true_bytes": total.true}
-    rows, base = report.summarise(results, dense), report.summarise(dense)
+    rows, base = summary.summarise(results, dense), summary.summarise(dense)
     payload = {"name": name, "config": {}, "versions": {}, "results": results}
     report.write_results(path, payload | {"summary": rows, "baseline": base})
     report.write_tables(path, [*base, *rows], [*dense, *results])

@@ -15,7 +15,7 @@ import numpy as np
 import pages
 import pytest
 
-from cards_jax import deck_file, deck_table, files, page, report
+from cards_jax import deck_file, deck_table, files, learning_curves, page, report, tabular
 from cards_jax.config import ConfigError
 from cards_jax.deck import Deck
 from cards_jax.page import chart, curves, heat, html, matrix, outcome, tables
@@ -445,7 +445,7 @@ def test_the_evaluation_of_another_deck_is_refused(dealt, tmp_path):
 
 
 def test_markdown_tables_are_read_with_the_text_above_them():
-    text = report.markdown_table([{"method": "a|b", "n": 3}], ["method", "n"])
+    text = tabular.markdown_table([{"method": "a|b", "n": 3}], ["method", "n"])
     (found,) = tables.read(f"Some\ntext.\n\n{text}\nAfter.")
     assert (
         found.text == "Some text." and found.body == (("a|b", "3"),) and found.left == (True, False)
@@ -467,7 +467,7 @@ def test_long_trainings_are_thinned_and_keep_their_end():
         realization="a", seed=0, sparsity=0.5, learning_rate=0.1, weight_decay=0.0, split="test"
     )
     rows = [{**row, "epoch": float(e), "accuracy": 0.5, "alive": True} for e in range(1, 1001)]
-    (line,) = curves.lines_of(report.curves(rows), "test", "accuracy", 100)
+    (line,) = curves.lines_of(learning_curves.curves(rows), "test", "accuracy", 100)
     assert line.x[0] == 1 and line.x[-1] == 1000 and len(line.x) == curves.MOST
     gaps = np.diff(line.x)
     assert gaps.max() - gaps.min() <= 1

@@ -14,19 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cards_jax.report import (
-    POINT,
-    SUMMARY,
-    _apart,
-    caption,
-    markdown_table,
-    plot_curves,
-    plot_sparsity,
-    summarise,
-    table_columns,
-    write_results,
-    write_tables,
-)
+from cards_jax.figures import apart
+from cards_jax.report import plot_curves, plot_sparsity, write_results, write_tables
+from cards_jax.summary import POINT, SUMMARY, summarise
+from cards_jax.tabular import caption, markdown_table, table_columns
 
 
 def _result(seed: int, accuracy: float, **fields) -> dict:
@@ -342,7 +333,7 @@ def test_sparsity_needs_something_to_compare(tmp_path):
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=4))
 def test_labels_keep_apart_and_in_order(places):
-    moved = _apart(places, 0.09)
+    moved = apart(places, 0.09)
     order = np.argsort(places, kind="stable")
     assert (np.diff(np.asarray(moved)[order]) > 0.08).all()
     assert np.mean(moved) == pytest.approx(np.mean(places))

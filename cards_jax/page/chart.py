@@ -10,7 +10,7 @@ from cards_jax.page.html import Html, data, tag
 WIDTH, HEIGHT = 360, 228
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 38
 COLOURS = 7  # --c0 ... of the style sheet; a scale where there are more
-DASHES = (None, "7 2.5", "2 2", "7 2.5 2 2.5")  # as report.DASHES
+DASHES = (None, "7 2.5", "2 2", "7 2.5 2 2.5")  # as figures.DASHES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cards_jax import report
+from cards_jax import learning_curves, summary, tabular
 from cards_jax.page import tables
 from cards_jax.page.chart import Chart, Line, figure, legend
 from cards_jax.page.html import Html, Section, details, join, section, tag
@@ -19,12 +19,12 @@ LISTED = 20  # epochs of the table
 
 
 def lines_of(
-    curves: Sequence[report.Curve], split: str, key: str, factor: float
+    curves: Sequence[learning_curves.Curve], split: str, key: str, factor: float
 ) -> tuple[Line, ...]:
     """One line for each curve that has such values."""
     out, most = [], max(LISTED, min(MOST, ALL // len(curves)))
     for curve in curves:
-        found = report.spread(curve.rows, split, key)
+        found = learning_curves.spread(curve.rows, split, key)
         xs = _thinned(list(found), most)
         if not xs:
             continue
@@ -42,10 +42,10 @@ def _thinned(xs: list[float], most: int) -> list[float]:
     return [xs[i] for i in np.unique(np.linspace(0, len(xs) - 1, most).round().astype(int))]
 
 
-def charts(curves: Sequence[report.Curve], prefix: str) -> list[Chart]:
+def charts(curves: Sequence[learning_curves.Curve], prefix: str) -> list[Chart]:
     """Accuracy for each split, then loss."""
     rows = [row for curve in curves for row in curve.rows]
-    splits = report.splits_of(rows)
+    splits = learning_curves.splits_of(rows)
     steps = {row["epoch"]: row.get("step") for row in rows}
     at = lambda x: f"epoch {x:g}" + (f" (step {steps[x]:,})" if steps.get(x) is not None else "")
     accuracy = {split: lines_of(curves, split, "accuracy", 100) for split in splits}
@@ -58,7 +58,7 @@ def charts(curves: Sequence[report.Curve], prefix: str) -> list[Chart]:
                 continue
             positive = min(v for line in lines for v in line.low) > 0
             style = dict(y=y) if key == "accuracy" else dict(logarithmic=positive)
-            title = f"{report.SPLITS.get(split, split)} {name}"
+            title = f"{learning_curves.SPLITS.get(split, split)} {name}"
             named = f"{prefix}-{key}-{len(out)}"
             out.append(Chart(named, title, "epoch", lines, text.format, at, **style))
     return out
@@ -85,7 +85,7 @@ def history(parts: Sequence[tuple[str, Sequence[Row]]]) -> Section | None:
 
 
 def _of_run(metrics: Sequence[Row], number: int) -> Html | None:
-    curves, prefix = report.curves(metrics), f"r{number}"
+    curves, prefix = learning_curves.curves(metrics), f"r{number}"
     drawn = charts(curves, prefix) if curves else []
     if not drawn:
         return None
@@ -125,13 +125,13 @@ def against_sparsity(rows: Sequence[Row], dense: Sequence[Row]) -> Html | None:
     alive = [{**row, "sparsity": row["sparsity"] or 0.0} for row in rows if row["n"]]
     if len({row["sparsity"] for row in alive}) < 2:
         return None
-    keys = [key for key in report.POINT if key != "sparsity"]
-    groups = report.grouped(alive, keys)
+    keys = [key for key in summary.POINT if key != "sparsity"]
+    groups = summary.grouped(alive, keys)
     place = lambda s: -math.log10(1 - s)
     lines = []
     for i, group in enumerate(groups.values()):
         group = sorted(group, key=lambda row: row["sparsity"])
-        label = report.named(alive, group[0], keys) or group[0]["method"]
+        label = tabular.named(alive, group[0], keys) or group[0]["method"]
         lines.append(
             _of_summary(label, [place(r["sparsity"]) for r in group], group, i, len(groups))
         )

@@ -10,7 +10,7 @@ from cards_jax.page import tables
 from cards_jax.page.html import Html, Section, details, join, section
 from cards_jax.page.switch import switched, under
 from cards_jax.page.tables import Table
-from cards_jax.report import POINT
+from cards_jax.summary import POINT
 
 Row = dict[str, Any]
 OTHER = ("corruption", "set")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cards_jax import compare, config, report
+from cards_jax import compare, config, summary, tabular
 from cards_jax.page import about, curves, heat, matrix, outcome, tables, weights
 from cards_jax.page.document import document
 from cards_jax.page.html import Html, Section, join, section, tag
@@ -44,10 +44,11 @@ def of_runs(folders: Sequence[Path], title: str, base: Path) -> str:
     results = compare.results_of(list(folders))
     dense = [r for r in results if r.get("method") == "dense"]
     others = [r for r in results if r.get("method") != "dense"]
-    dense_rows, rows = report.summarise(dense), report.summarise(others, dense)
+    dense_rows, rows = summary.summarise(dense), summary.summarise(others, dense)
     shown = [*dense_rows, *rows]
     table = tables.read(
-        f"{report.caption(shown)}\n\n" + report.markdown_table(shown, report.table_columns(shown))
+        f"{tabular.caption(shown)}\n\n"
+        + tabular.markdown_table(shown, tabular.table_columns(shown))
     )
     sections = [
         section(
@@ -89,7 +90,7 @@ def _tables(run: Outcome, name: str) -> list[tables.Table]:
     if found or name != "results" or not rows:
         return found
     return tables.read(
-        f"{report.caption(rows)}\n\n" + report.markdown_table(rows, report.table_columns(rows))
+        f"{tabular.caption(rows)}\n\n" + tabular.markdown_table(rows, tabular.table_columns(rows))
     )
 
 

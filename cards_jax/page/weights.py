@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cards_jax import report, size
+from cards_jax import size, summary, tabular
 from cards_jax.page import tables
 from cards_jax.page.html import Html, Section, details, section
 from cards_jax.page.switch import switched
@@ -21,10 +21,10 @@ BYTES = (
 def kinds(found: Sequence[tuple[Row, size.Table]], run: str = "") -> dict[str, list[size.Table]]:
     """Sizes of cards by what tells the cards apart but for their seed, which is in their name; `run` begins it."""
     rows = [result for result, _ in found]
-    keys = ["method", *(k for k in report.POINT if k != "method")]
+    keys = ["method", *(k for k in summary.POINT if k != "method")]
     out: dict[str, list[size.Table]] = {}
     for result, one in found:
-        label = report.named(rows, result, keys) or str(result.get("method") or "cards")
+        label = tabular.named(rows, result, keys) or str(result.get("method") or "cards")
         label = f"{run} {label}".strip()
         known = result.get("seed") is not None
         name = f"{label}, seed {result['seed']}" if known else one.name

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cards_jax import files, report
+from cards_jax import files, tabular
 from cards_jax.evaluate import bootstrap
 from lab.collect import Findings
 from lab.decks import Decks
@@ -94,7 +94,7 @@ def markdown(rows: Sequence[Row], findings: Findings) -> str:
     note = f"Accuracies in percent, in brackets their 95% interval; n decks or cards. Ours: {name}. {rule}"
     if findings.scale.data == "digits":
         note += " Digits are a smoke test of the code, never evidence."
-    return f"{note}\n\n{report.aligned(shown, body, words)}"
+    return f"{note}\n\n{tabular.aligned(shown, body, words)}"
 
 
 def write(
@@ -110,6 +110,6 @@ def write(
         return []
     rows = table(findings, found, benchmark, network, sparsity)
     paths = [stem.with_name(f"{stem.name}{end}") for end in (".csv", ".md")]
-    files.write_atomically(paths[0], report.csv_table(rows))
+    files.write_atomically(paths[0], tabular.csv_table(rows))
     files.write_atomically(paths[1], markdown(rows, findings))
     return paths

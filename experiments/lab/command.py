@@ -20,7 +20,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cards_jax import commands, files, report
+from cards_jax import commands, files, tabular
 from cards_jax.config import ConfigError
 from lab import collect, estimate, measure, plan, process, sweep, verdict
 from lab.measure import Wanted
@@ -189,7 +189,7 @@ class Command:
         if not self.args.commands:
             head = ["chain", "run", "role", "seeds x sparsities x grid", "state", "what"]
             print(self.experiment.question)
-            print(report.aligned(head, body, [False, True, True, False, True, True]))
+            print(tabular.aligned(head, body, [False, True, True, False, True, True]))
 
     def estimate(self) -> None:
         """What every run takes, and all together."""
@@ -207,7 +207,7 @@ class Command:
         last = ["to do", str(total[0]), f"{total[1]:.2g}", estimate.words(total[2]), ""]
         body.append([*last, f"{total[3] / 1e6:,.0f}"])
         head = ["run", "cards", "operations", "time", "MB for each in training", "MB on disk"]
-        print(report.aligned(head, body, [True, *[False] * 5]))
+        print(tabular.aligned(head, body, [True, *[False] * 5]))
         print(f"Time at {self.args.gflops:g} x 10^9 operations a second, without measuring.")
 
     def check(self) -> None:
@@ -261,11 +261,11 @@ class Command:
         found = self.findings()
         self.out.mkdir(parents=True, exist_ok=True)
         rows = collect.table(found)
-        files.write_atomically(self.out / "cards.csv", report.csv_table(rows))
+        files.write_atomically(self.out / "cards.csv", tabular.csv_table(rows))
         rules = self.experiment.rules(self.scale)
         answers = verdict.judge(found, rules)
         if answers:
-            files.write_atomically(self.out / "verdicts.csv", report.csv_table(answers))
+            files.write_atomically(self.out / "verdicts.csv", tabular.csv_table(answers))
             text = verdict.markdown(answers, found)
             files.write_atomically(self.out / "verdicts.md", text)
             print(text)

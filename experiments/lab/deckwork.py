@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cards_jax import files, gate, report
+from cards_jax import files, gate, tabular
 from cards_jax.evaluate import bootstrap
 from lab import decks, draw, verdict
 from lab.collect import Findings
@@ -148,12 +148,12 @@ def tables(findings: Findings, found: Sequence[Decks], out: Path, name: str) -> 
         for r in table
     ]
     words = [True, False, True, *[False] * 7]
-    text = f"{draw.about(findings)}\n\n{report.aligned([*head, 'MB, true'], body, words)}"
+    text = f"{draw.about(findings)}\n\n{tabular.aligned([*head, 'MB, true'], body, words)}"
     where = draw.stem(out, name)
     paths = [
         where.with_name(f"{name}{x}") for x in (".csv", ".md", "_verdicts.csv", "_verdicts.md")
     ]
-    contents = [report.csv_table(table), text, report.csv_table(judged)]
+    contents = [tabular.csv_table(table), text, tabular.csv_table(judged)]
     contents.append(verdict.markdown(judged, findings))
     for path, content in zip(paths, contents, strict=True):
         files.write_atomically(path, content)

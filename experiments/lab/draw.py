@@ -1,18 +1,18 @@
-"""Parts of figures that several experiments share, in the style of cards_jax/report.py."""
+"""Parts of figures that several experiments share, in the style of cards_jax/figures.py."""
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cards_jax import files, heat_report, report
+from cards_jax import figures, files, heat_report, tabular
 from cards_jax.evaluate.fourier import Settings
+from cards_jax.figures import figure, save
 from lab.collect import Card, Findings
 
-figure, save = report._figure, report._save
 COLOURS = {  # one for each method, in all figures
     "dense": "#505050",
     "FT": "#E69F00",
@@ -24,13 +24,13 @@ COLOURS = {  # one for each method, in all figures
     "BP (layerwise)": "#AA4499",
     "BP (global)": "#DDA0CF",
 }
-COLOURS_OF = report.COLOURS  # by number
+COLOURS_OF = figures.COLOURS  # by number
 MARKERS = "osD^vP*X"
 
 
 def colour(label: str, number: int) -> Any:
     """Of a label: its own, or one by its number."""
-    return COLOURS.get(label) or report._colours(max(number + 1, 1))[number % 7]
+    return COLOURS.get(label) or figures.colours(max(number + 1, 1))[number % 7]
 
 
 def kept(sparsity: float) -> float:
@@ -109,7 +109,7 @@ def legend(fig: Any, axes: Any, columns: int = 5) -> None:
     """One legend above everything, of what one panel holds."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        report.legend_above(fig, handles, labels, columns)
+        figures.legend_above(fig, handles, labels, columns)
 
 
 def mean_heat(cards: Sequence[Card]) -> np.ndarray:
@@ -147,7 +147,7 @@ def heatmaps(
     images = settings.images
     table = heat_report.markdown(records, settings, findings.title, images)
     files.write_atomically(stem(out, f"{name}.md"), table)
-    files.write_atomically(out / f"{name}.csv", report.csv_table(records, heat_report.COLUMNS))
+    files.write_atomically(out / f"{name}.csv", tabular.csv_table(records, heat_report.COLUMNS))
     caption_ = about(findings, f"{text}; {images} images, mean over seeds.")
     maps = [(label, mean_heat(cards)) for label, cards in shown]
     paths = [out / f"{name}.md"]
@@ -187,19 +187,11 @@ def over_sparsity(
     findings: Findings, out: Path, name: str, lines: Sequence[tuple[str, str]], base: str
 ) -> list[Path]:
     """NAME.{png,svg}: clean accuracy and robustness of runs (run, label) over sparsity, relative to dense."""
-    with figure(6.8, 3.6) as fig:
-        pair = fig.subplots(1, 2)
-        for axes, value, what in zip(
-            pair,
-            (findings.clean_of, findings.robust_of),
-            ("Accuracy to dense (points)", "Robustness to dense (points)"),
-            strict=True,
-        ):
-            against(axes, findings, lines, base, value)
-            axes.set_ylabel(what)
-        legend(fig, pair[0], 3)
-        caption(fig, about(findings, "Bars: smallest to largest seed."))
-        return save(fig, stem(out, name))
+
+    def panel(axes: Any, value: Callable) -> None:
+        against(axes, findings, lines, base, value)
+
+    return _pair(findings, out, name, panel, ("Accuracy", "Robustness"), " to dense (points)")
 
 
 def over_numbers(
@@ -212,31 +204,44 @@ def over_numbers(
     logarithmic: bool = False,
 ) -> list[Path]:
     """NAME.{png,svg}: accuracy and robustness of lines (label, [(x, cards)]) over any number, with the dense mean."""
+    numbers = sorted({x for _, points in lines for x, _ in points})
+
+    def panel(axes: Any, value: Callable) -> None:
+        for i, (line, points) in enumerate(lines):
+            there = [(x, 100 * value(cards)) for x, cards in points if cards]
+            if there:
+                x, values = zip(*there, strict=True)
+                style = {"color": colour(line, i), "marker": MARKERS[i % len(MARKERS)]}
+                bars(axes, x, values, line, **style)
+        if dense:
+            mean = 100 * value(dense).mean()
+            axes.axhline(mean, color="#505050", linewidth=0.9, linestyle=(0, (4, 2)))
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.minorticks_off()
+        axes.set_xticks(numbers, [f"{x:g}" for x in numbers])
+        axes.set_xlabel(label)
+
+    more = " Dashes: dense mean." if dense else ""
+    return _pair(findings, out, name, panel, ("Accuracy", "Corrupted accuracy"), " (%)", more)
+
+
+def _pair(
+    findings: Findings,
+    out: Path,
+    name: str,
+    panel: Callable[[Any, Callable], None],
+    labels: tuple[str, str],
+    unit: str,
+    more: str = "",
+) -> list[Path]:
+    """NAME.{png,svg}: what `panel` draws of clean accuracy, and beside it of robustness."""
     with figure(6.8, 3.6) as fig:
         pair = fig.subplots(1, 2)
-        for axes, value, what in zip(
-            pair,
-            (findings.clean_of, findings.robust_of),
-            ("Accuracy (%)", "Corrupted accuracy (%)"),
-            strict=True,
-        ):
-            for i, (line, points) in enumerate(lines):
-                there = [(x, 100 * value(cards)) for x, cards in points if cards]
-                if there:
-                    x, values = zip(*there, strict=True)
-                    style = {"color": colour(line, i), "marker": MARKERS[i % len(MARKERS)]}
-                    bars(axes, x, values, line, **style)
-            if dense:
-                mean = 100 * value(dense).mean()
-                axes.axhline(mean, color="#505050", linewidth=0.9, linestyle=(0, (4, 2)))
-            numbers = sorted({x for _, points in lines for x, _ in points})
-            if logarithmic:
-                axes.set_xscale("log")
-                axes.minorticks_off()
-            axes.set_xticks(numbers, [f"{x:g}" for x in numbers])
-            axes.set_xlabel(label)
-            axes.set_ylabel(what)
+        measures = (findings.clean_of, findings.robust_of)
+        for axes, value, text in zip(pair, measures, labels, strict=True):
+            panel(axes, value)
+            axes.set_ylabel(text + unit)
         legend(fig, pair[0], 3)
-        more = " Dashes: dense mean." if dense else ""
         caption(fig, about(findings, f"Bars: smallest to largest seed.{more}"))
         return save(fig, stem(out, name))

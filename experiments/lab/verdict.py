@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cards_jax import report
+from cards_jax import tabular
 from cards_jax.evaluate import bootstrap
 from cards_jax.evaluate.bootstrap import Estimate
 from cards_jax.marks import CLEAN
@@ -154,4 +154,4 @@ def markdown(rows: Sequence[dict[str, Any]], findings: Findings) -> str:
     note = f"Scale {findings.scale.name}; {name}. Differences in percentage points. {rule}"
     if findings.scale.data == "digits":
         note += " Digits are a smoke test of the code, never evidence."
-    return f"{note}\n\n{report.aligned(head, body, words)}"
+    return f"{note}\n\n{tabular.aligned(head, body, words)}"

@@ -44,7 +44,7 @@ import os
 import matplotlib.pyplot as plt
 
 import cards_jax
-from cards_jax import report
+from cards_jax import summary
 
 SCALE = os.environ.get("CARDS_JAX_SCALE", "full")  # "smoke": seconds, and numbers that mean nothing
 SMOKE = SCALE == "smoke"
@@ -91,7 +91,7 @@ for name, changes in VARIANTS.items():
 # the table says how many there were.
 
 # %%
-summaries = {name: report.summarise(run.results) for name, run in runs.items()}
+summaries = {name: summary.summarise(run.results) for name, run in runs.items()}
 
 figure, axes = plt.subplots(figsize=(7, 4))
 for name, rows in summaries.items():
