@@ -69,7 +69,9 @@ def _shown(value: Any) -> str:
 
 
 def contest(contestants: list[Contestant], options: Options) -> tuple[Rates, dict[str, str]]:
-    """A contest of the part's length."""
+    """A contest of the part's length; in a quick one every turn may be a single step."""
+    if options.quick:
+        contestants = [dataclasses.replace(c, least=1) for c in contestants]
     return hold(contestants, options.rounds, options.seconds, options.say)
 
 
