@@ -218,19 +218,20 @@ def multiply_adds(network: str) -> int:
 # Batches and steps.
 
 
-def batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Callable:
+def batches(images: np.ndarray, labels: np.ndarray, batch_size: int, device="cpu") -> Callable:
     """`draw() -> (float32 NCHW in channels-last strides, labels)`, cropped from padding 4, flipped.
 
     One gather from the resident uint8 images does selection, crop and flip.
     """
-    padded = torch.from_numpy(np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0))))
-    targets, side = torch.from_numpy(labels).long(), torch.arange(images.shape[1])
-    scale, shift = 1 / (255 * STD), MEAN / STD
+    padded = torch.from_numpy(np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))).to(device)
+    targets = torch.from_numpy(labels).long().to(device)
+    side = torch.arange(images.shape[1], device=device)
+    scale, shift = 1 / (255 * STD.to(device)), (MEAN / STD).to(device)
 
     def draw() -> tuple[Tensor, Tensor]:
-        index = torch.randint(len(targets), (batch_size,))
-        top, left = torch.randint(9, (2, batch_size, 1))
-        flip = torch.rand(batch_size, 1) < 0.5
+        index = torch.randint(len(targets), (batch_size,), device=device)
+        top, left = torch.randint(9, (2, batch_size, 1), device=device)
+        flip = torch.rand(batch_size, 1, device=device) < 0.5
         rows, columns = top + side, left + torch.where(flip, side.flip(0), side)
         x = padded[index[:, None, None], rows[:, :, None], columns[:, None, :]]
         return (x.float() * scale - shift).permute(0, 3, 1, 2), targets[index]

@@ -14,7 +14,10 @@ STEPS = 4  # of a turn, at least: one step alone would pay for a whole call of t
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is trained: `augment` names what makes the views of an image."""
+    """What is trained, in whose arithmetic and formulation, and whether on JAX's default device in place of the CPU.
+
+    augment: what makes the views of an image.
+    """
 
     network: str
     method: str = "ep"
@@ -22,6 +25,9 @@ class Case:
     realizations: int = 1
     scope: str = "layerwise"
     augment: str = "standard"
+    dtype: str = "float32"
+    convolution: str | None = None
+    accelerator: bool = False
 
     @property
     def images(self) -> int:
@@ -84,6 +90,7 @@ def trainer_of(case: Case) -> tuple[Any, list]:
     sparsity = {"dense": 0.0, "lrr": 0.2}.get(case.method, 0.5)
     c.sparsity = (sparsity,)
     c.learning_rate = (0.01,) if case.method in ("dense", "lrr") else (0.1,)
+    c.compute.dtype, c.compute.convolution = case.dtype, case.convolution
     c.model.affine = False  # the same network for every method
     config.validate(c)
     points = config.points(c)
@@ -113,5 +120,6 @@ def steps(trainer: Any, points: list) -> Callable[[int], None]:
 
 def contestant(case: Case) -> Callable[[int], None]:
     """`make` of a contest."""
-    use_devices()
+    if not case.accelerator:
+        use_devices()
     return steps(*trainer_of(case))

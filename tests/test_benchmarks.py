@@ -296,3 +296,32 @@ def test_peers_of_heatmaps_perturb_with_our_waves():
     for k, theirs in enumerate(torch_heatmap.waves(8)):
         ours = fourier.wave(*fourier.frequencies(8, 8)[k], 8, 8)
         torch.testing.assert_close(theirs, torch.tensor(ours.tolist()), atol=1e-6, rtol=0)
+
+
+QUICK = Options(quick=True, say=lambda text: None)
+
+
+def test_the_parts_about_an_accelerator_run_on_any_device():
+    from benchmarks.accelerator import convolutions, heatmap, peaks, selection
+
+    (products,) = peaks.run(QUICK)
+    assert [row["precision"] for row in products.rows] == ["float32", "TF32", "bfloat16"]
+    assert all(row["TFLOP/s"] > 0 for row in products.rows)
+    alone, together = convolutions.run(QUICK)
+    assert len(alone.rows) == len(together.rows) == 9  # 3 pieces x 3 precisions
+    assert all(row["native"] > 0 and row["patches"] > 0 for row in alone.rows)
+    assert all(row[row["best"]] == max(row["native"], row["patches"]) for row in alone.rows)
+    assert all(row["unrolled"] > 0 for row in together.rows)
+    (found,) = selection.run(QUICK)
+    assert {(row["R"], row["selection"]) for row in found.rows} == {
+        (r, s) for r in (1, 5) for s in ("histogram", "bisection", "sort")
+    }
+    (maps,) = heatmap.run(QUICK)
+    assert maps.rows[0]["s per card"] > 0
+
+
+def test_shapes_of_all_networks_are_measured_once_at_one_batch():
+    from benchmarks.accelerator.convolutions import BATCH, shapes
+
+    assert len(set(shapes())) == len(shapes()) == 20
+    assert {shape.batch for shape in shapes()} == {BATCH}
