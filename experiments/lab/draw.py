@@ -156,7 +156,7 @@ def heatmaps(
         zero = mean_heat(dense)
         maps = [(label, mean_heat(cards) - zero) for label, cards in rows]
         most = max(1.0, *(float(np.abs(m).max()) for _, m in maps))
-        label = "Error minus that of dense (points)"
+        label = "Error to dense (points)"
         where = stem(out, f"{name}_difference")
         paths += _maps(where, maps, eps, caption_, label, "RdBu_r", (-most, most))
     return paths
