@@ -14,7 +14,7 @@ STEPS = 4  # of a turn, at least: one step alone would pay for a whole call of t
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is trained, in whose arithmetic and formulation, and whether on JAX's default device in place of the CPU.
+    """What is trained, in which arithmetic, and whether on JAX's default device in place of the CPU.
 
     augment: what makes the views of an image.
     """
@@ -26,7 +26,6 @@ class Case:
     scope: str = "layerwise"
     augment: str = "standard"
     dtype: str = "float32"
-    convolution: str | None = None
     accelerator: bool = False
 
     @property
@@ -90,7 +89,7 @@ def trainer_of(case: Case) -> tuple[Any, list]:
     sparsity = {"dense": 0.0, "lrr": 0.2}.get(case.method, 0.5)
     c.sparsity = (sparsity,)
     c.learning_rate = (0.01,) if case.method in ("dense", "lrr") else (0.1,)
-    c.compute.dtype, c.compute.convolution = case.dtype, case.convolution
+    c.compute.dtype = case.dtype
     c.model.affine = False  # the same network for every method
     config.validate(c)
     points = config.points(c)

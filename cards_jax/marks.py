@@ -70,8 +70,7 @@ def write(path: Path, card_sha256: str, one: Marks) -> None:
     content = io.BytesIO()
     header = np.frombuffer(json.dumps(header).encode(), np.uint8)
     np.savez_compressed(content, header=header, **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(path, content.getvalue())
+    files.deliver(path, content.getvalue())
 
 
 def read(path: Path, card_sha256: str) -> Marks | None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from cards_jax.log import MetricsLog, Progress, RunLog, TensorBoard, plain, read_metrics
 
+BOARD = "needs pip install tensorboardX"
 COLUMNS = ("realization", "seed", "step", "split", "loss", "accuracy", "alive")
 
 
@@ -447,7 +448,10 @@ progress.close()
 
 @pytest.mark.parametrize("width", [200, 60, 30])
 def test_a_terminal_line_is_rewritten_and_fits(tmp_path, width):
-    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    fcntl, pty, termios = (
+        pytest.importorskip(name, reason="needs a Unix terminal")
+        for name in ("fcntl", "pty", "termios")
+    )
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     with subprocess.Popen(
@@ -480,7 +484,7 @@ def _drain(descriptor: int) -> str:
 
 def tensorboard_events(path: Path) -> list:
     """Reads an event file: records of length, checksum, protocol buffer, checksum."""
-    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2", reason=BOARD)
     data, found = path.read_bytes(), []
     while data:
         (length,) = struct.unpack("<Q", data[:8])
@@ -495,7 +499,7 @@ def _scalars(path: Path) -> list[tuple[str, int, float]]:
 
 
 def test_tensorboard_files_hold_the_scalars(tmp_path):
-    pytest.importorskip("tensorboardX")
+    pytest.importorskip("tensorboardX", reason=BOARD)
     board = TensorBoard(tmp_path)
     board.append(_rows(1))
     board.append([{**_rows(2)[0], "loss": math.nan}])

@@ -1,5 +1,6 @@
 """The device's own matrix product, in each precision: what shares of the peak are measured against."""
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -20,8 +21,11 @@ def device() -> str:
     return f"{jax.devices()[0].device_kind} ({jax.default_backend()})"
 
 
-def flops(side: int, precision: str, turns: int = 5) -> float:
-    """Operations per second of products of two random matrices: the best turn of ten products each."""
+PRODUCTS = 10  # of a step
+
+
+def product(side: int, precision: str) -> Callable[[int], None]:
+    """run(n): n steps of PRODUCTS dependent products of two random matrices, finished when it returns."""
     import jax
     import jax.numpy as jnp
 
@@ -29,11 +33,22 @@ def flops(side: int, precision: str, turns: int = 5) -> float:
     a, b = jax.random.normal(jax.random.key(0), (2, side, side), jnp.float32).astype(dtype)
 
     def chain(a, b):
-        return jax.lax.fori_loop(0, 10, lambda _, a: (a @ b) * side**-0.5, a)
+        return jax.lax.fori_loop(0, PRODUCTS, lambda _, a: (a @ b) * side**-0.5, a)
 
     with jax.default_matmul_precision(products):
         program = jax.jit(chain).lower(a, b).compile()
-    return 10 * 2 * side**3 / fastest(lambda: jax.block_until_ready(program(a, b)), turns)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            out = program(a, b)
+        jax.block_until_ready(out)
+
+    return run
+
+
+def flop(side: int) -> int:
+    """Of a step of `product`."""
+    return PRODUCTS * 2 * side**3
 
 
 def fastest(run: Callable[[], object], turns: int) -> float:
@@ -51,8 +66,9 @@ def run(options: Options) -> list[Table]:
     """A row for each precision."""
     side = QUICK_SIDE if options.quick else SIDE
     rows = [
-        {"precision": name, "TFLOP/s": flops(side, name) / 1e12, "side": side}
+        {"precision": name, "TFLOP/s": flop(side) / fastest(each, 5) / 1e12, "side": side}
         for name in PRECISIONS
+        for each in [functools.partial(product(side, name), 1)]
     ]
     note = f"{device()}. Best of five turns of ten dependent products of random matrices."
     return [Table("Matrix products", rows, [note])]

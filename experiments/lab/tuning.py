@@ -52,8 +52,7 @@ def save(run: Run, place: Place) -> dict[str, Any]:
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"run {run.name}: nothing to choose from in {path} ({error})") from None
     where = place_of(run, place)
-    where.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(where, json.dumps({"run": path.name, **found}, indent=1) + "\n")
+    files.deliver(where, json.dumps({"run": path.name, **found}, indent=1) + "\n")
     return found
 
 
