@@ -90,8 +90,9 @@ def run(options: Options) -> list[Table]:
                     "wanted": WANTED[network] if c.realizations == SEEDS else None,
                 }
             )
+    compiled = " (not compiled here)" if options.quick else ""
     note = (
-        f"Batch {size}; PyTorch trains one network after another{', not compiled here' * options.quick}. Medians of interleaved rounds, ratios within a "
-        "round. An image counts six times its multiply-adds."
+        f"Batch {size}; PyTorch{compiled} trains one network after another. Medians of interleaved rounds, ratios "
+        "within a round. An image counts six times its multiply-adds."
     )
     return [Table("Training", rows, [note, *notes])]
