@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import __main__ as suite  # noqa: E402
 from benchmarks.contest import Contestant, Failed, apart, hold, ratios  # noqa: E402
 from benchmarks.suite import Options, Table, layers, parts, times  # noqa: E402
+from benchmarks.suite.program import Program  # noqa: E402
 from benchmarks.train import parse, save  # noqa: E402
 
 
@@ -182,21 +183,20 @@ def test_shapes_of_layers_are_those_of_the_networks():
         assert sum(n * s.flop // (2 * s.batch) for n, s in each) == totals[network]
 
 
-def test_parts_are_saved_as_they_end(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(suite, "has_torch", lambda: True)
-
+def test_parts_are_saved_as_they_end(tmp_path, capsys):
     def broken(options: Options) -> list[Table]:
         raise RuntimeError("no")
 
     given = {"train": lambda o: [Table("A", [{"x": 1}])], "parts": broken}
-    monkeypatch.setattr(suite, "PARTS", given | {"layers": lambda o: [Table("B", [{"y": 2}])]})
+    given["layers"] = lambda o: [Table("B", [{"y": 2}])]
+    program = Program("benchmarks", "Some.", given, needs_torch=False)
     folder = tmp_path / "new" / "results"
-    assert suite.main([f"--save={folder}", "--only=train,parts,layers"]) == 1
+    assert program.main([f"--save={folder}"]) == 1
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         ["README.md", "train.md", "train.csv", "layers.md", "layers.csv"]
     )
     assert (folder / "layers.csv").read_text() == "table,y\nB,2\n"
-    assert suite.main([f"--save={folder}", "--only=layers"]) == 0
+    assert program.main([f"--save={folder}", "--only=layers"]) == 0
     page = (folder / "README.md").read_text()
     assert "# train" in page and "# layers" in page
     assert "not everything could be measured: parts" in capsys.readouterr().err
@@ -204,7 +204,7 @@ def test_parts_are_saved_as_they_end(tmp_path, monkeypatch, capsys):
 
 def test_unknown_parts_end_with_one_line(capsys):
     with pytest.raises(SystemExit) as ended:
-        suite.parse(["--only=train,lunch"])
+        suite.PROGRAM.parse(["--only=train,lunch"])
     assert ended.value.code == 2 and "'lunch' is no part" in capsys.readouterr().err
 
 
