@@ -259,10 +259,11 @@ class Progress:
         self._loss = self._accuracy = None
         self._shown_at, self._shown_step, self._width = -math.inf, None, 0
 
-    def compiled(self, seconds: float) -> None:
-        """Says that the last `seconds` went into compiling, which the rate leaves out."""
+    def compiled(self, seconds: float, steps: int = 0) -> None:
+        """Says that the last `seconds` went into compiling and `steps`, which the rate leaves out."""
         self._compile_seconds += seconds
         self._mark += seconds
+        self._step += steps
 
     def update(
         self,

@@ -376,6 +376,18 @@ def test_the_line_in_full():
     )
 
 
+def test_steps_of_the_call_that_compiles_say_nothing_of_the_rate():
+    clock = Clock()
+    progress, stream = _progress(clock, every=0.0)
+    clock.now += 10.0
+    progress.compiled(10.0, 1)
+    progress.update(1)
+    assert "images/s" not in stream.getvalue() and "ETA ?" in stream.getvalue()
+    clock.now += 1.0
+    progress.update(101)
+    assert "ETA 0:09" in stream.getvalue().splitlines()[-1]
+
+
 def test_close_shows_the_newest_line_once():
     clock = Clock()
     progress, stream = _progress(clock)

@@ -62,7 +62,7 @@ def sweep(
         if done:
             pace = (stop - done) / max(seconds, 1e-6)
         else:
-            progress.compiled(seconds)
+            progress.compiled(seconds, stop)
         done = stop
         progress.update(done)
     progress.close()
