@@ -25,7 +25,8 @@ from cards_jax import (
 )
 from cards_jax.config import ConfigError
 from cards_jax.data import store
-from cards_jax.log import RunLog, read_metrics
+from cards_jax.log import RunLog
+from cards_jax.metrics import read_metrics
 from cards_jax.signals import Signals, Stopped
 from cards_jax.trainer import distinct, phases_of, recipe_of, spec_of
 

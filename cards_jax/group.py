@@ -12,8 +12,12 @@ from ml_collections import ConfigDict
 from cards_jax import config, folder, pack, realizations, train, tree
 from cards_jax.checkpoint import Checkpoints
 from cards_jax.config import Point
-from cards_jax.log import MetricsLog, Progress, RunLog, TensorBoard, plain
+from cards_jax.log import RunLog
+from cards_jax.metrics import MetricsLog
+from cards_jax.plain import plain
+from cards_jax.progress import Progress
 from cards_jax.signals import Signals
+from cards_jax.tensorboard import TensorBoard
 from cards_jax.trainer import Group, Trainer
 
 COLUMNS = ("realization", "seed", "sparsity", "learning_rate", "weight_decay", "phase", "epoch")

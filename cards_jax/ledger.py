@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cards_jax.config import ConfigError
-from cards_jax.log import plain
+from cards_jax.plain import plain
 
 Row = dict[str, Any]
 

@@ -19,7 +19,7 @@ from cards_jax.commands import Form, ended
 from cards_jax.config import ConfigError
 from cards_jax.data import folder
 from cards_jax.deck import BATCH, Deck
-from cards_jax.log import csv_text, plain
+from cards_jax.plain import csv_text, plain
 
 PROGRAM = "python -m cards_jax.predict"
 

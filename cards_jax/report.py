@@ -10,7 +10,7 @@ import numpy as np
 
 from cards_jax import figures, files
 from cards_jax.learning_curves import SPLITS, SWEEP, Curve, curves, splits_of, spread
-from cards_jax.log import plain
+from cards_jax.plain import plain
 from cards_jax.summary import POINT, SUMMARY, Row, grouped, varies
 from cards_jax.tabular import (
     caption,

@@ -18,7 +18,8 @@ from cards_jax.config import ConfigError, Point
 from cards_jax.data import Data
 from cards_jax.folder import Record, State
 from cards_jax.group import COLUMNS, GroupRun, Outlets
-from cards_jax.log import MetricsLog, RunLog
+from cards_jax.log import RunLog
+from cards_jax.metrics import MetricsLog
 from cards_jax.realizations import Layout
 from cards_jax.signals import Signals, Stopped
 from cards_jax.trainer import Trainer, distinct, phases_of, recipe_of, spec_of, trained_as

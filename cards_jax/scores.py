@@ -16,9 +16,9 @@ from cards_jax.corruptions import SEVERITIES
 from cards_jax.data.corrupted import Clean, Source, digest
 from cards_jax.evaluate import answers
 from cards_jax.hand import Hand
-from cards_jax.log import Progress
 from cards_jax.marks import CLEAN, Marks
 from cards_jax.pack import CardFile
+from cards_jax.progress import Progress
 
 PIECE_BYTES = 2**25  # of images on their way to the devices
 MOST_AT_ONCE = 8192  # images of all cards together that one device computes at a time, under vmap

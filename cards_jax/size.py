@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from cards_jax import container, forms, layout, npz, pack
 from cards_jax.layout import Entry
-from cards_jax.log import csv_text
+from cards_jax.plain import csv_text
 from cards_jax.tree import prunable
 
 COLUMNS = ("layer", "weights", "kept", "density", "paper bytes", "true bytes")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from cards_jax.log import plain
+from cards_jax.plain import plain
 
 Row = dict[str, Any]
 

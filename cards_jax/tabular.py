@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cards_jax.log import csv_text, plain
+from cards_jax.plain import csv_text, plain
 from cards_jax.summary import MEANS, POINT, Row, varies
 
 

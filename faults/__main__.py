@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from benchmarks.machine import commit, describe
 from cards_jax import files
-from cards_jax.log import csv_text
+from cards_jax.plain import csv_text
 from faults import trial
 
 KINDS = (

@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 import runs
-from test_log import tensorboard_events
+from test_tensorboard import tensorboard_events
 
 from cards_jax import checkpoint, config, data, experiment, folder, pack, run
 from cards_jax.config import ConfigError
-from cards_jax.log import METRIC_FILES
+from cards_jax.metrics import METRIC_FILES
 from cards_jax.signals import Signals
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array, lax
 
 from cards_jax import fourier
-from cards_jax.log import Progress
+from cards_jax.progress import Progress
 
 PIECE_SECONDS = 5.0  # a piece of the sweep, after which progress is shown, takes about this long
 CPU_ROWS, ROWS = 32, 1000  # of a batch; a core's cache is small

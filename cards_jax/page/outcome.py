@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import config, hand, heat_report, log, size
+from cards_jax import config, hand, heat_report, metrics, size
 from cards_jax.config import ConfigError
 from cards_jax.heat import Heat
 from cards_jax.page import tables
@@ -120,7 +120,7 @@ def read(path: Path) -> Outcome:
 def _metrics(path: Path, results: Row) -> list[Row]:
     """The rows of the realizations that the results are about, and of phases that these have in common."""
     wanted = {row.get("id") for row in results["results"]} | set(results.get("shared", ()))
-    return [row for row in log.read_metrics(path) if row["realization"] in wanted]
+    return [row for row in metrics.read_metrics(path) if row["realization"] in wanted]
 
 
 def _csv(path: Path) -> list[Row]:
