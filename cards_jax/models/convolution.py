@@ -21,10 +21,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from cards_jax.models import narrow, winograd
+from cards_jax.models.narrow import LAYOUT
 from cards_jax.unroll import unroll
 
 FORMULATIONS = ("native", "unrolled", "canonical", "winograd", "patches")
-LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Of the kernel's gradient on a CPU.
 CUT_FROM, TILE_ROWS = 16, 4  # rows of a map that is cut, and of its tiles
 CUT_IMAGES, CUT_FLOATS = 32, 2**16  # at most so many images and activations in such a tile

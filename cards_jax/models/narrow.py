@@ -7,6 +7,7 @@ with 32, which reads a window that is one column wider: a third more multiplicat
 import jax.numpy as jnp
 from jax import Array, lax
 
+LAYOUT = ("NHWC", "HWIO", "NHWC")  # of XLA's convolutions here: the one that stays fast in loops
 PARTS = (1, 2, 4)  # columns that may become one place
 FULL, FEW, ENOUGH = 16, 8, 32  # channels: see `columns`
 
@@ -29,7 +30,6 @@ def convolve(x_BHWC: Array, kernel_HWIO: Array, n: int) -> Array:
     moved = [jnp.pad(kernel_HWIO, ((0, 0), (i, n - 1 - i), (0, 0), (0, 0))) for i in range(n)]
     # Without the barrier XLA would build the wide kernel inside the convolution, for every place.
     wide = lax.optimization_barrier(jnp.stack(moved, 3).reshape(k, k + n - 1, C, n * D))
-    y = lax.conv_general_dilated(
-        x_BHWC, wide, (1, n), [(k // 2, k // 2)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    padding = [(k // 2, k // 2)] * 2
+    y = lax.conv_general_dilated(x_BHWC, wide, (1, n), padding, dimension_numbers=LAYOUT)
     return y.reshape(B, H, W, D)
