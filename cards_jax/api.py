@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from cards_jax import config as fields
 from cards_jax import (
-    deck_commands,
+    deck_inputs,
     experiment,
     folder,
     heatmap,
@@ -244,4 +244,4 @@ def build_deck(
     args = Namespace(cards=cards, augment=augment, gate=gate)
     args.data_dir, args.cache_dir = data_dir, cache_dir
     use_all_cores()
-    return deck_commands.assembled(args)
+    return deck_inputs.assembled(args)

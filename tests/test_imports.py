@@ -45,6 +45,7 @@ RANKS = [
     {"page"},
     {"robustness", "heatmap"},
     {"tune", "deal", "theory", "deck_plot"},
+    {"deck_inputs"},
     {"deck_commands"},
     {"experiment"},
     {"main"},
