@@ -20,7 +20,7 @@ from cards_jax.metrics import MetricsLog, read_metrics
 COLUMNS = ("realization", "seed", "step", "split", "loss", "accuracy", "alive")
 
 
-def _rows(step: int, count: int = 2) -> list[dict]:
+def metric_rows(step: int, count: int = 2) -> list[dict]:
     return [
         {
             "realization": f"r{i}",
@@ -65,14 +65,14 @@ def test_same_rows_give_same_bytes(tmp_path):
     for name in "ab":
         log = MetricsLog(tmp_path / name, COLUMNS)
         for step in range(3):
-            log.append(_rows(step))
+            log.append(metric_rows(step))
     for name in ("metrics.jsonl", "metrics.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_reopening_goes_on_and_cuts_a_torn_line(tmp_path):
     log = MetricsLog(tmp_path, COLUMNS)
-    log.append(_rows(1))
+    log.append(metric_rows(1))
     whole = log.lengths()
     for name in whole:
         with open(tmp_path / name, "ab") as file:
@@ -80,7 +80,7 @@ def test_reopening_goes_on_and_cuts_a_torn_line(tmp_path):
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2  # the reader leaves it out too
     again = MetricsLog(tmp_path, COLUMNS)
     assert again.lengths() == whole
-    again.append(_rows(2))
+    again.append(metric_rows(2))
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 1, 2, 2]
     assert [row["step"] for row in _read_csv(tmp_path / "metrics.csv")] == ["1", "1", "2", "2"]
 
@@ -88,31 +88,31 @@ def test_reopening_goes_on_and_cuts_a_torn_line(tmp_path):
 def test_truncate_returns_to_a_checkpoint(tmp_path):
     log = MetricsLog(tmp_path, COLUMNS)
     empty = log.lengths()
-    log.append(_rows(1))
+    log.append(metric_rows(1))
     checkpoint = json.loads(json.dumps(log.lengths()))
     before = {name: (tmp_path / name).read_bytes() for name in checkpoint}
-    log.append(_rows(2))
-    log.append(_rows(3))
+    log.append(metric_rows(2))
+    log.append(metric_rows(3))
     after = {name: (tmp_path / name).read_bytes() for name in checkpoint}
 
     resumed = MetricsLog(tmp_path, COLUMNS)
     resumed.truncate(checkpoint)
     assert {name: (tmp_path / name).read_bytes() for name in checkpoint} == before
-    resumed.append(_rows(2))
-    resumed.append(_rows(3))
+    resumed.append(metric_rows(2))
+    resumed.append(metric_rows(3))
     assert {name: (tmp_path / name).read_bytes() for name in checkpoint} == after
 
     resumed.truncate(empty)  # a run that died before its first checkpoint
     for step in (1, 2, 3):
-        resumed.append(_rows(step))
+        resumed.append(metric_rows(step))
     assert {name: (tmp_path / name).read_bytes() for name in checkpoint} == after
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "metrics.csv"])
 def test_truncate_names_a_file_that_is_too_short(tmp_path, name):
     log = MetricsLog(tmp_path, COLUMNS)
-    log.append(_rows(1))
-    log.append(_rows(2))
+    log.append(metric_rows(1))
+    log.append(metric_rows(2))
     lengths = log.lengths()
     lines = (tmp_path / name).read_bytes().splitlines(keepends=True)
     (tmp_path / name).write_bytes(b"".join(lines[:-1]))
@@ -125,7 +125,7 @@ def test_truncate_names_a_file_that_is_too_short(tmp_path, name):
 
 def test_truncate_refuses_lengths_of_other_files(tmp_path):
     log = MetricsLog(tmp_path, COLUMNS)
-    log.append(_rows(1))
+    log.append(metric_rows(1))
     with pytest.raises(ValueError, match="lengths must name"):
         log.truncate({"metrics.jsonl": 0})
     shifted = {name: length - 1 for name, length in log.lengths().items()}
@@ -143,30 +143,30 @@ def test_truncate_refuses_lengths_of_other_files(tmp_path):
 )
 def test_a_bad_row_writes_nothing(tmp_path, row, message):
     log = MetricsLog(tmp_path, COLUMNS)
-    log.append(_rows(1))
+    log.append(metric_rows(1))
     lengths = log.lengths()
     with pytest.raises(ValueError, match=message):
-        log.append([*_rows(2), row])
+        log.append([*metric_rows(2), row])
     assert {name: (tmp_path / name).stat().st_size for name in lengths} == lengths
 
 
 def test_other_columns_are_refused(tmp_path):
-    MetricsLog(tmp_path, COLUMNS).append(_rows(1))
+    MetricsLog(tmp_path, COLUMNS).append(metric_rows(1))
     with pytest.raises(ValueError, match=r"metrics\.csv has the columns real.*alive; this run"):
         MetricsLog(tmp_path, COLUMNS[:-1])
 
 
 def test_a_second_writer_is_noticed_and_its_rows_stay(tmp_path):
     first, second = MetricsLog(tmp_path, COLUMNS), MetricsLog(tmp_path, COLUMNS)
-    second.append(_rows(1))
+    second.append(metric_rows(1))
     with pytest.raises(OSError, match="changed by someone else"):
-        first.append(_rows(2))
+        first.append(metric_rows(2))
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
 
 
 def test_an_inactive_log_touches_nothing(tmp_path):
     log = MetricsLog(tmp_path / "run", COLUMNS, active=False)
-    log.append(_rows(1))
+    log.append(metric_rows(1))
     log.truncate({"metrics.jsonl": 10, "metrics.csv": 10})
     assert log.lengths() == {"metrics.jsonl": 0, "metrics.csv": 0}
     RunLog(tmp_path / "run", active=False).say("nobody hears")
@@ -251,7 +251,7 @@ def test_a_write_that_fails_half_way_is_taken_back(tmp_path, limit, empty, name)
 
 
 def test_a_row_that_differs_from_its_twin_is_told(tmp_path):
-    MetricsLog(tmp_path, COLUMNS).append(_rows(1) + _rows(2))
+    MetricsLog(tmp_path, COLUMNS).append(metric_rows(1) + metric_rows(2))
     for name in ("metrics.jsonl", "metrics.csv"):
         path = tmp_path / name
         good = path.read_bytes()
@@ -265,7 +265,7 @@ def test_a_row_that_differs_from_its_twin_is_told(tmp_path):
 @pytest.mark.parametrize("name", ["metrics.jsonl", "metrics.csv"])
 def test_rows_that_a_killed_process_wrote_to_one_file_only_are_no_damage(tmp_path, name):
     """Appended to one, or dropped from one by `forget`."""
-    MetricsLog(tmp_path, COLUMNS).append(_rows(1) + _rows(2))
+    MetricsLog(tmp_path, COLUMNS).append(metric_rows(1) + metric_rows(2))
     path = tmp_path / name
     lines = path.read_bytes().splitlines(keepends=True)
     for kept in (lines[:-1], lines[:-2] + lines[-1:], lines[:1]):

@@ -5,28 +5,12 @@ import struct
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from test_metrics import metric_rows
 
 from cards_jax.tensorboard import TensorBoard
 
 BOARD = "needs pip install tensorboardX"
-COLUMNS = ("realization", "seed", "step", "split", "loss", "accuracy", "alive")
-
-
-def _rows(step: int, count: int = 2) -> list[dict]:
-    return [
-        {
-            "realization": f"r{i}",
-            "seed": i,
-            "step": step,
-            "split": "test",
-            "loss": np.float32(2.3 / (step + i + 1)),
-            "accuracy": 1 - 1 / (step + i + 2),
-            "alive": True,
-        }
-        for i in range(count)
-    ]
 
 
 def tensorboard_events(path: Path) -> list:
@@ -48,11 +32,11 @@ def _scalars(path: Path) -> list[tuple[str, int, float]]:
 def test_tensorboard_files_hold_the_scalars(tmp_path):
     pytest.importorskip("tensorboardX", reason=BOARD)
     board = TensorBoard(tmp_path)
-    board.append(_rows(1))
-    board.append([{**_rows(2)[0], "loss": math.nan}])
+    board.append(metric_rows(1))
+    board.append([{**metric_rows(2)[0], "loss": math.nan}])
     board.close()
     (file,) = (tmp_path / "r0").iterdir()
-    first, second = _rows(1)[0], _rows(2)[0]
+    first, second = metric_rows(1)[0], metric_rows(2)[0]
     assert _scalars(file) == [
         ("test/loss", 1, pytest.approx(first["loss"])),
         ("test/accuracy", 1, pytest.approx(first["accuracy"])),
