@@ -21,7 +21,7 @@ EXTRAS = configparser.ConfigParser()
 EXTRAS.read(ROOT / "setup.cfg")
 PACKAGES = (augment, corruptions, data, methods, models)
 VALUES = {"BYTES": "1000", "N": "100"}  # what a placeholder stands for, where a number is needed
-COMMAND = re.compile(r"(?:python -m|jupytext) \S.*")
+COMMAND = re.compile(r"(?:python -m|python experiments/|jupytext|jupyter execute)\s?\S.*")
 
 
 def code(text: str) -> list[str]:
@@ -94,11 +94,21 @@ def check_pip(arguments: list[str]) -> None:
         assert extra in EXTRAS["options.extras_require"]
 
 
+def check_experiment(path: Path, arguments: list[str], monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(path.parent))
+    from lab import command
+
+    command.parse(importlib.import_module(path.stem).EXPERIMENT, arguments)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_one_that_its_program_takes(command, only_parse, place, monkeypatch):
     words = shlex.split(command)
-    if words[0] == "jupytext":
+    if words[0] in ("jupytext", "jupyter"):
         assert (ROOT / words[-1]).is_file()
+        return
+    if words[1].startswith("experiments/"):
+        check_experiment(ROOT / words[1], words[2:], monkeypatch)
         return
     module, arguments = words[2], [filled(word) for word in words[3:]]
     if module == "pip":
@@ -117,7 +127,7 @@ def test_a_command_is_one_that_its_program_takes(command, only_parse, place, mon
 
 
 def test_there_are_commands_of_every_program():
-    programs = {shlex.split(command)[2] for command in COMMANDS if command.startswith("python")}
+    programs = {shlex.split(command)[2] for command in COMMANDS if command.startswith("python -m")}
     runnable = {
         f"cards_jax.{p.stem}"
         for p in (ROOT / "cards_jax").glob("*.py")
@@ -135,6 +145,8 @@ def test_a_wrong_command_is_noticed(only_parse, place, monkeypatch):
         "python -m cards_jax.deck deel RUN",
         'python -m pip install ".[nothing]"',
         "python -m cards_jax.nothing RUN",
+        "python experiments/figure1.py draws",
+        "python experiments/figure5.py",
     ):
         with pytest.raises((AssertionError, ConfigError, SystemExit, ImportError)):
             check(command, None, place, monkeypatch)
@@ -147,6 +159,11 @@ def test_links_lead_somewhere(path):
     targets = re.findall(r"\]\(([^)\s]+)\)", path.read_text())
     relative = [t.partition("#")[0] for t in targets if "://" not in t and not t.startswith("#")]
     assert not [t for t in relative if not (path.parent / t).exists()]
+
+
+def test_every_experiment_has_its_command():
+    there = {f"python experiments/{p.name}" for p in (ROOT / "experiments").glob("*.py")}
+    assert there <= set(commands(ROOT / "docs" / "experiments.md"))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
