@@ -54,13 +54,10 @@ copybutton_prompt_is_regexp = True
 
 
 def place_results(app) -> None:
-    """Pages from the measured tables of results/, and the figures."""
+    """Pages from the measured tables of results/, with the figures and files that they link to."""
     folder = HERE / "results"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for path in (ROOT / "results").iterdir():
-        if path.suffix in (".md", ".png"):
-            shutil.copy(path, folder)
+    shutil.copytree(ROOT / "results", folder)
 
 
 def link_results(app, name: str, source: list[str]) -> None:

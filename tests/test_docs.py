@@ -6,6 +6,7 @@ import configparser
 import importlib
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -159,6 +160,15 @@ def test_links_lead_somewhere(path):
     targets = re.findall(r"\]\(([^)\s]+)\)", path.read_text())
     relative = [t.partition("#")[0] for t in targets if "://" not in t and not t.startswith("#")]
     assert not [t for t in relative if not (path.parent / t).exists()]
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx", reason='needs pip install ".[docs]"')
+    line = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", str(tmp_path)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "experiments.html").is_file()
 
 
 def test_every_experiment_has_its_command():
