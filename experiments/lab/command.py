@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from cards_jax import commands, files, tabular
 from cards_jax.config import ConfigError
-from lab import collect, estimate, measure, plan, process, sweep, verdict
+from lab import collect, estimate, measure, plan, process, summary, sweep, verdict
 from lab.measure import Wanted
 from lab.plan import TUNE, Experiment, Place, Run
 from lab.scales import SCALES, Scale
@@ -257,11 +257,14 @@ class Command:
         return self._findings
 
     def collect(self) -> None:
-        """The tidy table, and the verdicts."""
+        """The tidy table, its means, and the verdicts."""
         found = self.findings()
         self.out.mkdir(parents=True, exist_ok=True)
         rows = collect.table(found)
         files.write_atomically(self.out / "cards.csv", tabular.csv_table(rows))
+        means = summary.markdown(found)
+        files.write_atomically(self.out / "summary.md", means)
+        print(means)
         rules = self.experiment.rules(self.scale)
         answers = verdict.judge(found, rules)
         if answers:
