@@ -147,6 +147,8 @@ class Command:
         if action in ("run", "all"):
             self.check()
             failed = self.sweep()
+        else:
+            commands.use_all_cores()  # what was not measured yet is measured in this process
         try:
             if action in ("collect", "all"):
                 self.collect()

@@ -46,7 +46,7 @@ def robust(
 ) -> tuple[Source, list[Score]]:
     """The benchmark's fifteen corruptions; what was measured before is read."""
     clean, source = source_of(c, wanted)
-    return source, scores.evaluate(paths, source, clean, c.evaluate.batch_size, say, False)
+    return source, scores.evaluate(paths, source, clean, c.evaluate.batch_size, say)
 
 
 def heatmaps(
