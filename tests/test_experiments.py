@@ -1,5 +1,6 @@
 """Experiments: every run is valid at every scale, sweeps survive failures, claims are answered by their rule."""
 
+import dataclasses
 import json
 import os
 import re
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))
 
-from lab import command, plan, process, sweep, tuning, verdict  # noqa: E402
+from lab import command, measure, plan, process, summary, sweep, tuning, verdict  # noqa: E402
+from lab.collect import Card, Findings  # noqa: E402
 from lab.plan import TUNE, Place, Run  # noqa: E402
 from lab.scales import SCALES, SMOKE  # noqa: E402
 from lab.verdict import AGREES, DISAGREES, UNDECIDED, answer  # noqa: E402
@@ -238,6 +241,50 @@ def verdict_rows(planted):
     return rows
 
 
+class Known(Card):
+    """A card of which is known which images it gets right."""
+
+    def right(self, names):
+        return self.result["right"]
+
+
+def known(method: str, sparsity: float, seed: int, right: np.ndarray) -> Known:
+    c = ConfigDict({"method": method, "augment": "plain", "model": {"name": "conv2", "width": 8}})
+    result = {"seed": seed, "sparsity": sparsity, "learning_rate": 0.1, "weight_decay": 0.0}
+    result |= {"right": right.astype(float), "test_accuracy": right.mean(), "true_bytes": 7}
+    return Known(Run(method, method.upper(), "", {}), c, Path(), result)
+
+
+def test_the_summary_says_how_far_from_dense_every_group_is():
+    rng = np.random.default_rng(0)
+    luck = {seed: rng.random(400) for seed in range(5)}
+    made = [
+        known(method, sparsity, seed, luck[seed] < 0.5 - lost - seed / 100)
+        for method, sparsity, lost in (("dense", 0.0, 0.0), ("ft", 0.5, 0.0), ("ft", 0.9, 0.2))
+        for seed in luck
+    ]
+    wanted = measure.Wanted(True, False, 400, 0, ())
+    findings = Findings("planted", SMOKE, "planted", tuple(made), None, wanted, ())
+    means, relative = summary.means(findings), summary.relative(findings)
+    assert means.count("\n| ") == 3 + 2
+    same, worse = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in relative.splitlines()
+        if line.startswith("| FT")
+    ]
+    assert same[:4] == ["FT", "50", "5", "+0.00"]
+    found = verdict.difference(findings, "corrupted", ("ft", 0.9), ("dense", 0.0))
+    assert worse[1] == "90" and worse[7:] == [
+        f"{found.mean:+.2f}",
+        f"[{found.low:+.2f}, {found.high:+.2f}]",
+        f"{found.smallest:+.2f}",
+        f"{found.largest:+.2f}",
+    ]
+    assert -25 < found.mean < -15
+    alone = dataclasses.replace(findings, cards=tuple(made[:5]))
+    assert summary.relative(alone) == "" and summary.markdown(alone).count("\n| ") == 3
+
+
 # --- the command
 
 
@@ -256,6 +303,7 @@ def code_of(*arguments: str) -> int:
         (["--index=0"], "--index, --of"),
         (["--index=3", "--of=3"], "allowed is 0 to 2"),
         (["--gflops=0"], "--gflops"),
+        (["--images=-1"], "--images=-1: allowed is 0 (all)"),
         (["--epochs=3"], "--epochs=3"),
         (["list", "--config.epoch=3"], "the nearest is 'epochs'"),
         (["list", "--config.epochs=0"], "epochs=0"),

@@ -101,7 +101,10 @@ def test_collects_judges_and_draws(name, workdir, monkeypatch):
         assert row["commit"] == "c0ffee" and row["jax"] and len(row["config_hash"]) == 8
         assert not experiment.robust or 0 <= float(row["corrupted_accuracy"]) <= 1
     groups = {(row["run"], row["sparsity"]) for row in rows if not row["diverged_at"]}
-    assert (out / "summary.md").read_text().count("\n| ") == len(groups) + 2  # head and rule
+    means, *relative = (out / "summary.md").read_text().split("To dense cards of the same network")
+    assert means.count("\n| ") == len(groups) + 2  # head and rule
+    for text in relative:
+        assert 2 < text.count("\n| ") < len(groups) + 2  # dense itself is left out
     for path in out.glob("*verdicts.md"):
         text = path.read_text()
         assert "never evidence" in text and "undecided" in text

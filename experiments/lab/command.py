@@ -53,6 +53,11 @@ def form(experiment: Experiment) -> argparse.ArgumentParser:
         default=estimate.GFLOPS,
         help="10^9 operations a second, to estimate",
     )
+    add(
+        "--images",
+        type=int,
+        help="test images that are corrupted, 0 is all; the scale's by default",
+    )
     add("--commands", action="store_true", help="list the commands of the runs")
     add("--corruptions_dir", help="CIFAR-10-C as a folder; else corruptions are made")
     for field, kind in DATA.items():
@@ -77,6 +82,8 @@ def parse(experiment: Experiment, argv: Sequence[str]) -> tuple[argparse.Namespa
         parser.error(f"--index={args.index}: allowed is 0 to {args.of - 1} with --of={args.of}")
     if not args.gflops > 0:
         parser.error(f"--gflops={args.gflops}: allowed is a number above 0")
+    if args.images is not None and args.images < 0:
+        parser.error(f"--images={args.images}: allowed is 0 (all) or more")
     return args, fields
 
 
@@ -129,7 +136,7 @@ class Command:
         self.wanted = Wanted(
             experiment.robust,
             experiment.heat,
-            s.images,
+            s.images if args.images is None else args.images,
             s.heat_images,
             s.eps,
             args.corruptions_dir,

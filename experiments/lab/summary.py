@@ -1,49 +1,109 @@
-"""What every group of cards reached, as a table: a row for each run and sparsity, means over seeds."""
+"""What every group of cards reached, and how far from dense: a row for each run and sparsity, over seeds."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from cards_jax import tabular
-from lab import draw
+from cards_jax.evaluate.bootstrap import Estimate
+from lab import draw, verdict
 from lab.collect import Card, Findings, rings
+from lab.verdict import Group
 
 HEAD = ("run", "sparsity (%)", "n", "learning rate", "weight decay", "clean (%)", "min", "max")
 CORRUPTED = ("corrupted (%)", "min", "max")
 LEFT = ("run",)
+RELATIVE = (
+    "To dense cards of the same network and augmentation, paired by seed, on the images that were corrupted: points, "
+    "with 95% intervals bootstrapped over seeds and images. Heatmaps over seeds alone."
+)
 
 
 def markdown(findings: Findings) -> str:
-    """The table, with a line above that says what was measured."""
+    """Both tables, with a line above each that says what was measured."""
+    return "\n\n".join(filter(None, (means(findings), relative(findings))))
+
+
+def means(findings: Findings) -> str:
+    """What every group reached."""
     eps = findings.wanted.eps if any(card.heat for card in findings.cards) else ()
     head = [*HEAD, *(CORRUPTED if findings.wanted.robust else ())]
     head += [f"Fourier error, norm {norm:g} (%)" for norm in eps] + ["true bytes"]
     body = [
-        _row(findings, label, sparsity, cards, eps) for label, sparsity, cards in _groups(findings)
+        _row(findings, label, cards, eps)
+        for label, (run, sparsity) in _groups(findings)
+        for cards in [findings.group(run, sparsity)]
     ]
     about = draw.about(findings, "Means over seeds; min and max are seeds.")
     return f"{about}\n\n{tabular.aligned(head, body, [x in LEFT for x in head])}"
 
 
-def _groups(findings: Findings) -> list[tuple[str, float, list[Card]]]:
-    """(label, sparsity, cards that did not diverge), in the order of declaration."""
+def relative(findings: Findings) -> str:
+    """Differences of every group to its dense one; "" where there is none, or nothing to compare."""
+    measures = _measures(findings)
+    pairs = [(label, group, _dense(findings, group)) for label, group in _groups(findings)]
+    pairs = [(label, group, dense) for label, group, dense in pairs if dense]
+    if not (measures and pairs):
+        return ""
+    head = ["run", "sparsity (%)", "n"]
+    head += [word for name in measures for word in (f"{name} (points)", "95%", "min", "max")]
+    body = []
+    for label, group, dense in pairs:
+        found = [verdict.difference(findings, m, group, dense) for m in measures.values()]
+        if None in found:  # no seed in common
+            continue
+        row = [label, f"{100 * group[1]:.4g}", str(found[0].n)]
+        body.append(row + [word for estimate in found for word in _words(estimate)])
+    return f"{RELATIVE}\n\n{tabular.aligned(head, body, [x in LEFT for x in head])}"
+
+
+def _measures(findings: Findings) -> dict[str, str]:
+    """{name of a column: measure} of what was measured."""
+    found = {"clean": "clean", "corrupted": "corrupted"} if findings.wanted.robust else {}
+    if all(card.heat for card in findings.cards):
+        norm = max(findings.wanted.eps)
+        found |= {f"Fourier error, norm {norm:g}": "heat", "its unevenness": "uneven"}
+    return found
+
+
+def _groups(findings: Findings) -> list[tuple[str, Group]]:
+    """(label, (run, sparsity)) of cards that did not diverge, in the order of declaration."""
     return [
-        (run.label, sparsity, findings.group(run.name, sparsity))
+        (run.label, (run.name, sparsity))
         for run in findings.runs()
         for sparsity in findings.sparsities(run.name)
     ]
 
 
-def _row(
-    findings: Findings, label: str, sparsity: float, cards: list[Card], eps: Sequence[float]
-) -> list[str]:
-    of = lambda key: f"{cards[0].result[key]:g}"
-    row = [label, f"{100 * sparsity:.4g}", str(len(cards)), of("learning_rate"), of("weight_decay")]
+def _dense(findings: Findings, group: Group) -> Group | None:
+    """The first dense group of the same network, width and augmentation, unless it is the group itself."""
+    kind = _kind(findings, group)
+    for _, other in _groups(findings):
+        method = findings.group(*other)[0].config.method
+        if method == "dense" and _kind(findings, other) == kind:
+            return other if other != group else None
+    return None
+
+
+def _kind(findings: Findings, group: Group) -> tuple[str, int, str]:
+    c = findings.group(*group)[0].config
+    return c.model.name, c.model.width, c.augment
+
+
+def _row(findings: Findings, label: str, cards: list[Card], eps: Sequence[float]) -> list[str]:
+    of = lambda key: cards[0].result[key]
+    row = [label, f"{100 * of('sparsity'):.4g}", str(len(cards))]
+    row += [f"{of('learning_rate'):g}", f"{of('weight_decay'):g}"]
     row += _spread(findings.clean_of(cards))
     row += _spread(findings.robust_of(cards)) if findings.wanted.robust else []
     found = [rings(card, eps) for card in cards if card.heat] if eps else []
     row += [_percent([each[f"heat_{norm:g}_all"] for each in found]) for norm in eps]
     return [*row, f"{np.mean([card.result['true_bytes'] for card in cards]):,.0f}"]
+
+
+def _words(estimate: Estimate) -> list[str]:
+    span = f"[{estimate.low:+.2f}, {estimate.high:+.2f}]"
+    return [f"{estimate.mean:+.2f}", span, f"{estimate.smallest:+.2f}", f"{estimate.largest:+.2f}"]
 
 
 def _spread(values: np.ndarray) -> list[str]:
