@@ -18,12 +18,13 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from cards_jax import container, gate, hand, models, npz, pack
+from cards_jax import container, deck_program, gate, hand, npz, pack
 from cards_jax.config import ConfigError
+from cards_jax.deck_program import IMAGES
 from cards_jax.gate import Augmentation, Choice, Gate
 from cards_jax.hand import Hand
 from cards_jax.pack import CardFile
@@ -31,9 +32,6 @@ from cards_jax.tree import Tree
 
 BATCH = 100  # the paper's M
 BATCHES = 64  # that a program takes at most at once
-# Images that pass through the cards together, over all devices: on a CPU as many as its caches like.
-PIECE = {"cpu": 128, "other": 4096}
-IMAGES = "images"  # the mesh's axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,21 +74,6 @@ class Place(NamedTuple):
 
     mesh: Mesh
     references_APF: Array
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What the program of a deck depends on, beside arrays: the key of its compilation.
-
-    parts: (group, network) of every stack of cards. cards_A: cards of every group.
-    """
-
-    parts: tuple[tuple[int, models.Spec], ...]
-    cards_A: tuple[int, ...]
-    settings: gate.Settings | None
-    batch: int
-    piece: int
-    devices: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -256,15 +239,15 @@ class Deck:
         else:
             unit = math.lcm(batch, devices)
             padded = unit * min(_power(-(-count // unit)), max(1, BATCHES * batch // unit))
-        plan = Plan(
+        plan = deck_program.Plan(
             parts=tuple((part.group, part.hand.spec) for part in self.parts) if asked else (),
             cards_A=self.cards_A,
             settings=self.gate.settings if self.gate else None,
             batch=batch,
-            piece=min(padded, -(-_piece() // devices) * devices),
+            piece=min(padded, -(-deck_program.piece() // devices) * devices),
             devices=devices,
         )
-        program, found = _program(plan, mode, mesh), []
+        program, found = deck_program.program(plan, mode, mesh), []
         given = self._stacks if asked else (), references
         for first in range(0, max(count, 1), padded):
             part = images[first : first + padded]
@@ -281,13 +264,15 @@ class Deck:
         """`each` of whole batches."""
         count, mesh = len(images), self._all.mesh
         devices = mesh.size
-        size = min(batch, count) if transductive else min(count, -(-_piece() // devices))
+        size = (
+            min(batch, count) if transductive else min(count, -(-deck_program.piece() // devices))
+        )
         pieces = -(-count // (size * devices)) * devices
         blank = ((0, pieces * size - count), (0, 0), (0, 0), (0, 0))
         split = jnp.pad(images, blank).reshape(pieces, size, *images.shape[1:])
         split = jax.device_put(split, NamedSharding(mesh, P(IMAGES)))
         specs = tuple(part.hand.spec for part in self.parts)
-        found = _each_program(specs, transductive, mesh)(self._stacks, split)
+        found = deck_program.each(specs, transductive, mesh)(self._stacks, split)
         out = np.empty((len(self), count, self.num_classes), np.float32)
         for part, probabilities in zip(self.parts, found, strict=True):
             flat = np.asarray(probabilities).swapaxes(0, 1)  # (R, pieces, size, K)
@@ -309,11 +294,9 @@ def of(
 
 def averaged(probabilities_RNK: Array, weights_NR: Array) -> Array:
     """(N, K): the mean of the cards' probabilities with the weights that a gate gives to each."""
-    return jnp.einsum("rnk,nr->nk", probabilities_RNK, weights_NR, precision=lax.Precision.HIGHEST)
-
-
-def _piece() -> int:
-    return PIECE.get(jax.default_backend(), PIECE["other"])
+    return jnp.einsum(
+        "rnk,nr->nk", probabilities_RNK, weights_NR, precision=jax.lax.Precision.HIGHEST
+    )
 
 
 def _filled(images: Array | np.ndarray, count: int) -> Array | np.ndarray:
@@ -327,137 +310,6 @@ def _filled(images: Array | np.ndarray, count: int) -> Array | np.ndarray:
 def _power(count: int, times: int = 1) -> int:
     """The smallest `times` 2^i from `count`: a program is compiled for few sizes."""
     return times * 2 ** max(0, math.ceil(math.log2(count / times)))
-
-
-# --- the compiled programs
-
-
-@functools.lru_cache(maxsize=64)
-def _program(plan: Plan, mode: str, mesh: Mesh):
-    """(stacks, references, images, count) -> (probabilities, choice), images split over the devices."""
-    f = functools.partial(_predict, plan, mode)
-    return jax.jit(
-        jax.shard_map(f, mesh=mesh, in_specs=(P(), P(), P(), P()), out_specs=P(), check_vma=False)
-    )
-
-
-def _predict(plan: Plan, mode: str, stacks, references_APF, images_NHWC, count):
-    """One device's part. Choices need all features, the mean over cards all probabilities: once each, they meet."""
-    N, batches = len(images_NHWC), len(images_NHWC) // plan.batch
-    A = len(plan.cards_A)
-    even = jnp.full((batches, A), 1 / sum(plan.cards_A))
-    choice = Choice(even, jnp.zeros((batches, A)), jnp.ones(batches, bool))
-    if mode != "agnostic":
-        features_NF = _features(plan, images_NHWC)
-        known = plan.settings.temperature
-        choice = gate.choose_all(
-            features_NF, count, plan.batch, references_APF, plan.cards_A, known
-        )
-    if mode == "gate":
-        return jnp.zeros((N, 0)), choice
-    weights_NA = jnp.repeat(choice.weights, plan.batch, axis=0)
-    real_N = jnp.arange(N) < count
-    total_NK = jnp.zeros((N, plan.parts[0][1].num_classes))
-    for group in range(A):
-        mine = [
-            (spec, stack) for (g, spec), stack in zip(plan.parts, stacks, strict=True) if g == group
-        ]
-        if mine:
-            weights_N = jnp.where(real_N, weights_NA[:, group], 0)
-            total_NK += _of_group(plan, mine, images_NHWC, weights_N)
-    return lax.psum(total_NK, IMAGES), choice
-
-
-def _features(plan: Plan, images_NHWC: Array) -> Array:
-    """(N, F): every device computes its share, or where they are few all of them, which is faster than to meet."""
-    spectrum, share = plan.settings.spectrum, len(images_NHWC) // plan.devices
-    if len(images_NHWC) <= gate.PIECE:
-        return jax.vmap(spectrum)(images_NHWC)
-    mine = lax.dynamic_slice_in_dim(images_NHWC, lax.axis_index(IMAGES) * share, share)
-    features = lax.map(spectrum, mine, batch_size=min(share, gate.PIECE))
-    return lax.all_gather(features, IMAGES, tiled=True)
-
-
-def _of_group(plan: Plan, parts, images_NHWC: Array, weights_N: Array) -> Array:
-    """Weighted sum of the probabilities of a group's cards, (N, K), for this device's share of its images.
-
-    Images with a weight are gathered in pieces; the loop ends with them, and no card sees an image that is not its own.
-    """
-    rows_N = jnp.argsort(weights_N == 0, stable=True)
-    wanted = jnp.sum(weights_N > 0)
-    share = plan.piece // plan.devices
-    rows_N = jnp.concatenate([rows_N, jnp.zeros(plan.piece, rows_N.dtype)])
-
-    def body(i, total_NK):
-        first = i * plan.piece + lax.axis_index(IMAGES) * share
-        rows = lax.dynamic_slice(rows_N, (first,), (share,))
-        mine = jnp.where(first + jnp.arange(share) < wanted, weights_N[rows], 0)[:, None]
-        some = images_NHWC[rows]
-        found = sum(_sum_of_cards(spec, stack, some) for spec, stack in parts)
-        # Not a product with 0, which would spread what is not finite.
-        return total_NK.at[rows].add(jnp.where(mine > 0, mine * found, 0))
-
-    none = jnp.zeros((len(images_NHWC), parts[0][0].num_classes))
-    return lax.fori_loop(0, -(-wanted // plan.piece), body, none)
-
-
-def _sum_of_cards(spec: models.Spec, stack: Tree, images_BHWC: Array, native: bool = False):
-    """Sum of the probabilities of stacked cards, (B, K)."""
-    return jnp.sum(_of_cards(spec, stack, images_BHWC, False, native), axis=0)
-
-
-def _of_cards(
-    spec: models.Spec, stack: Tree, images_BHWC: Array, train: bool = False, native: bool = False
-) -> Array:
-    """Probabilities of stacked cards, (R, B, K): on a CPU one card after another, in one loop."""
-    apply = models.build(spec, "native" if native else None).apply
-    one = lambda card: jax.nn.softmax(apply(*card, images_BHWC, train)[0])
-    loop = native or jax.default_backend() == "cpu"
-    return lax.map(one, stack) if loop else jax.vmap(one)(stack)
-
-
-@functools.lru_cache(maxsize=16)
-def _each_program(specs: tuple[models.Spec, ...], train: bool, mesh: Mesh):
-    """(stacks, images (pieces, B, H, W, C)) -> for every stack (pieces, R, B, K), pieces split over the devices."""
-
-    def f(stacks, images):
-        one = lambda piece: tuple(
-            _of_cards(*pair, piece, train) for pair in zip(specs, stacks, strict=True)
-        )
-        return lax.map(one, images)
-
-    split = P(IMAGES)
-    return jax.jit(
-        jax.shard_map(f, mesh=mesh, in_specs=(P(), split), out_specs=split, check_vma=False)
-    )
-
-
-def exportable(deck: Deck):
-    """images (N, H, W, C) -> probabilities (N, K): one choice for all N, then a switch per group that skips its cards.
-
-    Where one group is chosen its cards alone are computed; where several are, or none can be, their union.
-    """
-    stacks = [jax.tree.map(np.asarray, (part.hand.weights, part.hand.stats)) for part in deck.parts]
-    even = jnp.full(len(deck.cards_A), 1 / len(deck), jnp.float32)
-
-    def predict(images_NHWC: Array) -> Array:
-        N, weights_A = images_NHWC.shape[0], even
-        if deck.gate:
-            known = deck.gate.settings
-            features_NF = jax.vmap(known.spectrum)(images_NHWC)
-            real, references = jnp.ones(N, bool), jnp.asarray(deck.gate.references_APF)
-            args = (real, references, deck.cards_A, known.temperature)
-            weights_A = gate.choose(features_NF, *args).weights
-        total_NK = jnp.zeros((N, deck.num_classes))
-        for part, stack in zip(deck.parts, stacks, strict=True):
-            weight = weights_A[part.group]
-            cards = functools.partial(_sum_of_cards, part.hand.spec, stack, native=True)
-            asked = lambda images, weight=weight, cards=cards: weight * cards(images)
-            skipped = lambda images: jnp.zeros((N, deck.num_classes))
-            total_NK += lax.cond(weight > 0, asked, skipped, images_NHWC)
-        return total_NK
-
-    return predict
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ The file is what `jax.export` serialises, then a mark and a SHA-256, which `jax.
 alone, without this package, can run it.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +13,12 @@ from types import ModuleType
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from cards_jax import card as card_module
-from cards_jax import files, models
+from cards_jax import deck_program, files, gate, models
 from cards_jax.card import Card
-from cards_jax.deck import Deck, exportable
+from cards_jax.deck import Deck
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 MARK = b"cards_jax.export"
@@ -43,7 +44,7 @@ def save_deck(path: str | Path, deck: Deck, platforms: Sequence[str] = PLATFORMS
 
     The N images of a call are one batch to the gate, which makes one choice for them.
     """
-    write(path, jax.jit(exportable(deck)), deck.image_HWC, platforms)
+    write(path, jax.jit(_predict_deck(deck)), deck.image_HWC, platforms)
 
 
 def write(
@@ -103,6 +104,34 @@ def _predict(card: Card, spec: models.Spec) -> Callable[[Array], Array]:
     apply = models.build(spec, "native").apply
     weights, stats = jax.tree.map(np.asarray, (card_module.weights(card), card.stats))
     return jax.jit(lambda images: apply(weights, stats, images, False)[0])
+
+
+def _predict_deck(deck: Deck) -> Callable[[Array], Array]:
+    """images (N, H, W, C) -> probabilities (N, K): one choice for all N, then a switch per group that skips its cards.
+
+    Where one group is chosen its cards alone are computed; where several are, or none can be, their union.
+    """
+    stacks = [jax.tree.map(np.asarray, (part.hand.weights, part.hand.stats)) for part in deck.parts]
+    even = jnp.full(len(deck.cards_A), 1 / len(deck), jnp.float32)
+
+    def predict(images_NHWC: Array) -> Array:
+        N, weights_A = images_NHWC.shape[0], even
+        if deck.gate:
+            known = deck.gate.settings
+            features_NF = jax.vmap(known.spectrum)(images_NHWC)
+            real, references = jnp.ones(N, bool), jnp.asarray(deck.gate.references_APF)
+            args = (real, references, deck.cards_A, known.temperature)
+            weights_A = gate.choose(features_NF, *args).weights
+        total_NK = jnp.zeros((N, deck.num_classes))
+        for part, stack in zip(deck.parts, stacks, strict=True):
+            weight = weights_A[part.group]
+            cards = functools.partial(deck_program.sum_of_cards, part.hand.spec, stack, native=True)
+            asked = lambda images, weight=weight, cards=cards: weight * cards(images)
+            skipped = lambda images: jnp.zeros((N, deck.num_classes))
+            total_NK += lax.cond(weight > 0, asked, skipped, images_NHWC)
+        return total_NK
+
+    return predict
 
 
 def _images(image_HWC: tuple[int, int, int]) -> jax.ShapeDtypeStruct:

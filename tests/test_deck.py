@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cards_jax
-from cards_jax import deck, gate
+from cards_jax import deck, deck_program, gate
 from cards_jax.config import ConfigError
 from cards_jax.deck import Deck
 
@@ -98,16 +98,16 @@ def test_averages_of_batchnorm_know_no_batch_mates():
 
 def test_only_the_cards_that_the_gate_picks_are_computed(five, images, monkeypatch):
     """Cards count how often they are asked."""
-    asked, whole = [], deck._sum_of_cards
+    asked, whole = [], deck_program.sum_of_cards
 
     def counted(spec, stack, some, **how):
         cards_in_stack = len(jax.tree.leaves(stack)[0])
         jax.debug.callback(lambda: asked.append(cards_in_stack * len(some)))
         return whole(spec, stack, some, **how)
 
-    monkeypatch.setattr(deck, "_sum_of_cards", counted)
-    monkeypatch.setattr(deck, "PIECE", {"other": 20, "cpu": 20})
-    deck._program.cache_clear()
+    monkeypatch.setattr(deck_program, "sum_of_cards", counted)
+    monkeypatch.setattr(deck_program, "PIECE", {"other": 20, "cpu": 20})
+    deck_program.program.cache_clear()
     found = five.predict(images, 20)
     jax.effects_barrier()
     assert sum(asked) == 2 * 40 + 3 * 40  # 27 noisy images fill two pieces of 20
@@ -115,16 +115,16 @@ def test_only_the_cards_that_the_gate_picks_are_computed(five, images, monkeypat
     close(five.predict(images[:60], 20)[:20], found[:20])
     jax.effects_barrier()
     assert sum(asked) == 2 * 40 + 3 * 20
-    deck._program.cache_clear()
+    deck_program.program.cache_clear()
 
 
 def test_one_program_for_many_counts(five):
     """No compilation for every number of images."""
     five.predict(decks.smooth(64), 20)
-    before = deck._program.cache_info().misses
+    before = deck_program.program.cache_info().misses
     for count in (61, 66, 80):
         five.predict(decks.smooth(count), 20)
-    assert deck._program.cache_info().misses == before
+    assert deck_program.program.cache_info().misses == before
 
 
 def test_any_number_of_images(five):

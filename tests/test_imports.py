@@ -33,7 +33,7 @@ RANKS = [
     {"pack", "size", "levels", "gate"},
     {"equal_bytes"},
     {"methods", "realizations", "checkpoint", "interop"},
-    {"train", "report", "hand", "commands"},
+    {"train", "report", "hand", "commands", "deck_program"},
     {"deck"},
     {"deck_file", "export"},
     {"trials", "predict", "show", "quantize", "ledger"},
