@@ -88,13 +88,13 @@ def step_contestant(name: str, network: str, batch_size: int) -> Callable[[int],
 
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", cores())
-    from cards_jax import augment, config, realizations
+    from cards_jax import augment, config, realizations, validation
     from cards_jax.trainer import Trainer
 
     c = config.defaults()
     c.method, c.model.name, c.batch_size = "ep", network, batch_size
     c.seeds = tuple(range(cores()))
-    points = config.points(config.validate(c))
+    points = config.points(validation.validate(c))
     trainer = Trainer(c, data(batch_size), realizations.layout(len(points), batch_size=batch_size))
     views = ThreePlainViews() if name == THREE else augment.views(name)
     trainer.recipe = dataclasses.replace(trainer.recipe, views=views)

@@ -42,7 +42,7 @@ class Panel:
 
     def config(self):
         """The shipped config of the method for this kind of network, with this panel's fields."""
-        from cards_jax import config, main
+        from cards_jax import main, validation
 
         conv = self.network.startswith("conv")
         name = f"{self.method}_conv.py:{self.network}" if conv else f"{self.method}_resnet18.py"
@@ -53,7 +53,7 @@ class Panel:
         c.sparsity = tuple(dict(zip(SPARSITY, LEVELS, strict=True))[s] for s in self.sparsity)
         c.sparsity = c.sparsity if levels else self.sparsity
         c.sparsity = (0.0,) if self.method == "dense" else c.sparsity
-        return config.validate(c)
+        return validation.validate(c)
 
 
 METHODS = [  # and scopes: global for all, layerwise for those that pop up as well

@@ -78,7 +78,7 @@ def use_devices(count: int | None = None) -> None:
 
 def trainer_of(case: Case) -> tuple[Any, list]:
     """(trainer, points) of a case."""
-    from cards_jax import config, realizations
+    from cards_jax import config, realizations, validation
     from cards_jax.trainer import Trainer
 
     c = config.defaults()
@@ -91,7 +91,7 @@ def trainer_of(case: Case) -> tuple[Any, list]:
     c.learning_rate = (0.01,) if case.method in ("dense", "lrr") else (0.1,)
     c.compute.dtype = case.dtype
     c.model.affine = False  # the same network for every method
-    config.validate(c)
+    validation.validate(c)
     points = config.points(c)
     layout = realizations.layout(len(points), batch_size=case.batch_size)
     return Trainer(c, data(case.batch_size), layout), points

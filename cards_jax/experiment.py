@@ -22,6 +22,7 @@ from cards_jax import (
     run,
     summary,
     tabular,
+    validation,
 )
 from cards_jax.config import ConfigError
 from cards_jax.data import store
@@ -50,7 +51,7 @@ def baseline_config(c: ConfigDict) -> ConfigDict:
     b.combine = "product"
     b.epochs = c.dense.epochs or c.epochs
     b.dense = standard.dense
-    return config.validate(b)
+    return validation.validate(b)
 
 
 def _dense_results(c: ConfigDict) -> list[dict[str, Any]]:

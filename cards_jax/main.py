@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import cards_jax
-from cards_jax import config, folder, peers, programs, realizations
+from cards_jax import config, folder, peers, programs, realizations, validation
 from cards_jax.config import ConfigError
 
 FAILED, MISUSED = 1, 2  # exit codes
@@ -156,7 +156,7 @@ def parse(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict | None]:
         raise ConfigError("config: none given; try --config=configs/quickstart.py or --help")
     if values.workdir:
         config.assign(c, "workdir", values.workdir)
-    return values, config.validate(c)
+    return values, validation.validate(c)
 
 
 def use_flags(c: ConfigDict) -> None:

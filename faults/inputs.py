@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_data_folder import png
 
-from cards_jax import config, data, main
+from cards_jax import config, data, main, validation
 from cards_jax.config import ConfigError
 from faults.trial import HARMLESS, REFUSED, SILENT, TRACEBACK, Trial
 
@@ -121,7 +121,7 @@ SNAPSHOTS = st.one_of(
 
 
 def _fields(fields: dict) -> str:
-    c = config.validate(config.completed(fields))
+    c = validation.validate(config.completed(fields))
     return "" if config.points(c) else "no point"
 
 
@@ -201,6 +201,6 @@ def _folder(place: Path, tree: dict[str, bytes]) -> str:
         (path / name).write_bytes(content)
     c = config.defaults()
     c.data.name, c.data.dir, c.data.cache_dir = "folder", str(path), str(place / "data")
-    d = data.prepare(config.validate(c))
+    d = data.prepare(validation.validate(c))
     fine = d.train_images.dtype == "uint8" and len(d.train_images) == len(d.train_labels)
     return "" if fine and len(d.test_images) == len(d.test_labels) else "images without labels"

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from cards_jax import config, experiment, folder, main, pack, run
+from cards_jax import config, experiment, folder, main, pack, run, validation
 from cards_jax.signals import Signals, Stopped
 
 CONFIG = '''"""Two realizations of a tiny biprop network on 8 x 8 digits, saved after every chunk."""
@@ -52,7 +52,7 @@ def tiny(workdir: Path, **changes):
     c.workdir = str(workdir)
     for field, value in changes.items():
         config.assign(c, field.replace("__", "."), value)
-    return config.validate(c)
+    return validation.validate(c)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cards_jax import config, realizations
+from cards_jax import config, realizations, validation
 from cards_jax.data import Data
 from cards_jax.trainer import Trainer
 
@@ -39,7 +39,7 @@ def tiny(**changes):
     c.evaluate.batch_size = 16
     for field, value in changes.items():
         config.assign(c, field.replace("__", "."), value)
-    return config.validate(c)
+    return validation.validate(c)
 
 
 def trainer(c, devices: int = 1, split: int = 0, points=None):

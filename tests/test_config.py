@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from cards_jax import config
+from cards_jax import config, validation
 from cards_jax.config import ConfigError, Point
 
 STANDARD = config.flat(config.defaults())
@@ -24,11 +24,11 @@ def outside(low: float, high: float, whole: bool) -> list[float]:
 
 
 def cases():
-    for field, (low, high, text) in {**config.RANGES, **config.OPTIONAL_RANGES}.items():
+    for field, (low, high, text) in {**validation.RANGES, **validation.OPTIONAL_RANGES}.items():
         whole = config.kind(field).startswith("a whole")
         for value in outside(low, high, whole):
             yield field, (int(value) if whole else float(value)), text
-    for field, (low, high, text) in config.AXIS_RANGES.items():
+    for field, (low, high, text) in validation.AXIS_RANGES.items():
         for value in (*outside(low, high, field == "seeds"), "x", None, True, 10**400, (1,)):
             yield field, (value,), text
 
@@ -39,21 +39,21 @@ def test_out_of_range(field, value, text):
     config.assign(c, field, value)
     shown = value[0] if isinstance(value, tuple) else value
     with pytest.raises(ConfigError) as caught:
-        config.validate(c)
+        validation.validate(c)
     assert str(caught.value) == f"{field}={shown!r}: allowed is {text}"
 
 
 def test_every_number_has_a_range():
-    ranged = {**config.RANGES, **config.OPTIONAL_RANGES}
+    ranged = {**validation.RANGES, **validation.OPTIONAL_RANGES}
     assert set(NUMBERS) == set(ranged)
 
 
-@pytest.mark.parametrize("field", sorted({**config.RANGES, **config.OPTIONAL_RANGES}))
+@pytest.mark.parametrize("field", sorted({**validation.RANGES, **validation.OPTIONAL_RANGES}))
 def test_the_lowest_value_of_a_range_is_allowed(field):
-    low, _, _ = {**config.RANGES, **config.OPTIONAL_RANGES}[field]
+    low, _, _ = {**validation.RANGES, **validation.OPTIONAL_RANGES}[field]
     c = config.defaults()
     config.assign(c, field, low)
-    assert config.flat(config.validate(c))[field] == low
+    assert config.flat(validation.validate(c))[field] == low
 
 
 @pytest.mark.parametrize("field", sorted(STANDARD))
@@ -162,7 +162,7 @@ def test_a_snapshot_is_read_back():
     again = config.from_json(config.to_json(c))
     assert config.flat(again) == config.flat(c)
     assert again.is_locked
-    assert config.flat(config.validate(again)) == config.flat(c)
+    assert config.flat(validation.validate(again)) == config.flat(c)
 
 
 def test_a_snapshot_without_a_field_gets_its_default():
@@ -202,7 +202,7 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(sorted(STANDARD)), JSON, max_size=2))
 def test_any_value_is_taken_or_refused_in_words(fields):
     try:
-        c = config.validate(config.completed(fields))
+        c = validation.validate(config.completed(fields))
     except ConfigError as error:
         assert str(error)
     else:

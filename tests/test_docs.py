@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import cards_jax
-from cards_jax import augment, config, corruptions, data, folder, main, methods, models
+from cards_jax import augment, config, corruptions, data, folder, main, methods, models, validation
 from cards_jax.config import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +68,7 @@ def place(tmp_path, monkeypatch):
     before = [(package, list(package.__path__)) for package in PACKAGES]
     c = config.defaults()
     c.workdir = str(tmp_path)
-    run = folder.path_of(config.validate(c))
+    run = folder.path_of(validation.validate(c))
     run.mkdir()
     (run / "config.json").write_text(config.to_json(c))
     yield run

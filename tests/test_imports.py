@@ -33,6 +33,7 @@ RANKS = [
     {"pack", "size", "levels", "gate"},
     {"equal_bytes"},
     {"methods", "realizations", "checkpoint", "interop"},
+    {"validation"},
     {"train", "report", "hand", "commands", "deck_program"},
     {"deck"},
     {"deck_file", "export"},
