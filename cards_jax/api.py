@@ -28,6 +28,7 @@ from cards_jax import (
     robustness,
     summary,
     tabular,
+    validation,
 )
 from cards_jax.commands import use_all_cores
 from cards_jax.deck import Deck
@@ -112,7 +113,7 @@ def resolve(config: ConfigDict | str, changes: Mapping[str, Any] | None = None) 
         if several and not isinstance(value, str | list | tuple):
             value = (value,)
         fields.assign(c, field, tuple(value) if isinstance(value, list) else value)
-    return fields.validate(c)
+    return validation.validate(c)
 
 
 def train_cards(config: ConfigDict | str, changes: Mapping[str, Any] | None = None) -> Run:
