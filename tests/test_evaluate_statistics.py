@@ -74,6 +74,26 @@ def test_interval_covers_a_known_truth(seeds, images):
     assert 0.90 <= covered <= 0.995, covered
 
 
+@pytest.mark.parametrize("shared", [2, 3])
+def test_decks_of_a_ring_know_less_than_as_many_that_share_nothing(shared):
+    rng, weights, seeds = np.random.default_rng(shared), bootstrap.image_weights(60, 400), 5
+    naive, found = [], []
+    for _ in range(200):
+        cards = 0.7 + 0.03 * rng.normal(size=(seeds, 1)) + 0.01 * rng.normal(size=(seeds, 60))
+        decks = np.mean([np.roll(cards, -k, axis=0) for k in range(shared)], 0)
+        naive.append(bootstrap.interval(decks, weights))
+        found.append(bootstrap.interval(decks, weights, shared=shared))
+        assert found[-1][3:] == naive[-1][3:]
+    covered = [np.mean([e.low <= 0.7 <= e.high for e in each]) for each in (naive, found)]
+    assert covered[0] < 0.88 and 0.90 <= covered[1] <= 0.995, covered
+
+
+@pytest.mark.parametrize("shared", [0, 5, 6])
+def test_decks_of_all_seeds_are_one_deck(shared):
+    with pytest.raises(ValueError, match=f"shared={shared}: allowed is 1 to 4 for 5 rows"):
+        bootstrap.interval(np.ones((5, 8)), bootstrap.image_weights(8, 4), shared=shared)
+
+
 def test_cells_of_one_image_are_no_further_evidence():
     """As 75 N independent images the interval would be 8.7 times narrower."""
     rng = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))
 
-from lab import command, measure, plan, process, summary, sweep, tuning, verdict  # noqa: E402
+from lab import command, decks, measure, plan, process, summary, sweep, tuning, verdict  # noqa: E402
 from lab.collect import Card, Findings  # noqa: E402
 from lab.plan import TUNE, Place, Run  # noqa: E402
 from lab.scales import SCALES, SMOKE  # noqa: E402
@@ -283,6 +283,19 @@ def test_the_summary_says_how_far_from_dense_every_group_is():
     assert -25 < found.mean < -15
     alone = dataclasses.replace(findings, cards=tuple(made[:5]))
     assert summary.relative(alone) == "" and summary.markdown(alone).count("\n| ") == 3
+
+
+def test_decks_are_windows_of_a_ring_of_seeds_and_all_seeds_are_one():
+    seeds = {augment: [f"{augment}{i}" for i in range(5)] for augment in decks.AUGMENTS}
+    for size, count in ((2, 5), (4, 5), (8, 5), (10, 1), (12, 0)):
+        found = decks.members(seeds, size)
+        assert len({frozenset(hand) for hand in found}) == len(found) == count
+        assert all(len(set(hand)) == size for hand in found)
+        held = [sum(card in hand for hand in found) for own in seeds.values() for card in own]
+        assert set(held) == {size // 2 if count > 1 else count}
+        right = np.ones((count, 3), bool)
+        if count:
+            assert {decks.Decks("", size, "", right, right, 0, 0).shared} == set(held)
 
 
 # --- the command

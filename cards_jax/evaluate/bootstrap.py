@@ -37,35 +37,46 @@ def image_weights(images: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     return out
 
 
-def interval(scores_RN: np.ndarray, weights_DN: np.ndarray, seed: int = 0) -> Estimate:
+def interval(
+    scores_RN: np.ndarray, weights_DN: np.ndarray, seed: int = 0, shared: int = 1
+) -> Estimate:
     """The mean of scores and its 95% interval under seeds and images drawn anew (Owen 2007, "pigeonhole").
 
     scores_RN: one number for every seed and image, as the mean over the corruptions of whether a card was right: so all
     cells of one image stay together. weights_DN: from `image_weights`. The seeds' share of the deviations is widened so
     that over few seeds the interval is Student's; with one seed it speaks of images alone.
+
+    shared: rows that each seed is in, below R: of decks whose cards are a window that moves over a ring of R seeds.
+    Such rows are alike, and differ less than their mean is uncertain: their share is widened once more.
+    Raises ValueError where all rows are made of all seeds.
     """
-    return _estimate(_parts(np.asarray(scores_RN, np.float64), weights_DN, seed))
+    return _estimate(_parts(np.asarray(scores_RN, np.float64), weights_DN, seed, shared))
 
 
 def difference(
-    a_RN: np.ndarray, b_RN: np.ndarray, weights_DN: np.ndarray, paired: bool
+    a_RN: np.ndarray, b_RN: np.ndarray, weights_DN: np.ndarray, paired: bool, shared: int = 1
 ) -> Estimate:
     """The mean of a - b with its interval, paired by image; `paired` says that row r of both has one seed.
 
     Not paired, seeds of a and b are drawn independently, and the extremes are those of a minus the mean of b.
+    shared: as `interval` has it, of paired rows.
     """
     a, b = np.asarray(a_RN, np.float64), np.asarray(b_RN, np.float64)
     if paired:
-        return interval(a - b, weights_DN)
+        return interval(a - b, weights_DN, shared=shared)
     of_a, of_b = _parts(a, weights_DN, 0), _parts(b, weights_DN, 1)
     draws = of_a[1] - of_b[1]
     means = of_a[0] - of_b[0].mean()
     return _estimate((means, draws))
 
 
-def _parts(scores: np.ndarray, weights: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _parts(
+    scores: np.ndarray, weights: np.ndarray, seed: int, shared: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Means over the images (R,), and the mean of every draw (D,)."""
     means, count = scores.mean(1), len(scores)
+    if not 1 <= shared < max(count, 2):
+        raise ValueError(f"shared={shared}: allowed is 1 to {max(count - 1, 1)} for {count} rows")
     by_image = weights @ scores.T.astype(np.float32)  # (D, R)
     over_images = by_image - means
     if count == 1:
@@ -73,6 +84,8 @@ def _parts(scores: np.ndarray, weights: np.ndarray, seed: int) -> tuple[np.ndarr
     rng = np.random.default_rng([seed, count])
     shares = rng.multinomial(count, np.full(count, 1 / count), len(weights)) / count
     wider = stdtrit(count - 1, 0.975) / NORMAL * np.sqrt(count / (count - 1))
+    # The variance of a ring's mean over what that of its windows would make it, were these independent.
+    wider *= np.sqrt(shared * (count - 1) / (count - shared))
     over_seeds = (shares - 1 / count) @ means
     return means, means.mean() + wider * over_seeds + (shares * over_images).sum(1)
 

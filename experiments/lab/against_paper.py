@@ -60,7 +60,8 @@ def table(
         row |= {"our network": network if decks else None, "n": len(decks.clean) if decks else 0}
         for key in ("clean", "corrupted") if decks else ():
             right = 100 * getattr(decks, key).astype(float)
-            e = bootstrap.interval(right, bootstrap.image_weights(right.shape[1]))
+            weights = bootstrap.image_weights(right.shape[1])
+            e = bootstrap.interval(right, weights, shared=decks.shared)
             name = f"{key}, {title}"
             row |= {name: e.mean, f"{name}, low": e.low, f"{name}, high": e.high}
             row |= {f"{name}, min": e.smallest, f"{name}, max": e.largest}

@@ -2,7 +2,8 @@
 
 The paper's decks hold as many cards trained with AugMix as with Gaussian noise. Deck `i` of a method has the cards of
 seeds i, i + 1, ... of both (round the end), so that there are as many decks of a size as seeds, and what differs
-between two kinds of decks is paired by deck. Every card answers each image once; decks are means of these answers.
+between two kinds of decks is paired by deck. Decks of four and more share cards, for which intervals are widened; all
+seeds make one deck. Every card answers each image once; decks are means of these answers.
 """
 
 import dataclasses
@@ -47,6 +48,11 @@ class Decks:
     paper_bytes: float
     true_bytes: float
 
+    @property
+    def shared(self) -> int:
+        """How many of the decks hold a card."""
+        return max(1, self.size // 2) if len(self.clean) > 1 else 1
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Kind:
@@ -61,13 +67,12 @@ class Kind:
 def members(cards: dict[str, Sequence[Card]], size: int) -> list[list[Card]]:
     """The cards of every deck of a size: half of them of each augmentation, seeds in a ring.
 
-    A ring of R seeds has R decks; there are none where half a deck has more cards than there are seeds.
+    A ring of R seeds has R decks; one where half a deck has as many cards as there are seeds, none where it has more.
     """
     rings = [list(cards.get(a, ())) for a in AUGMENTS]
     count, half = min(map(len, rings)), size // 2
-    if half > count:
-        return []
-    return [[ring[(i + k) % count] for ring in rings for k in range(half)] for i in range(count)]
+    number = count if half < count else int(half == count)
+    return [[ring[(i + k) % count] for ring in rings for k in range(half)] for i in range(number)]
 
 
 def kinds_of(methods: dict[str, dict[str, Sequence[Card]]], sizes: Sequence[int]) -> list[Kind]:

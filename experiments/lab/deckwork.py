@@ -106,7 +106,9 @@ def _judged(
         sides = [100 * getattr(d, measure).astype(float) for d in (a, b)]
         count = min(map(len, sides))
         weights = bootstrap.image_weights(sides[0].shape[1])
-        estimate = bootstrap.difference(sides[0][:count], sides[1][:count], weights, paired=True)
+        shared = max(d.shared for d in (a, b)) if count > 1 else 1
+        pair = sides[0][:count], sides[1][:count]
+        estimate = bootstrap.difference(*pair, weights, paired=True, shared=shared)
     row |= {"n": estimate.n if estimate else 0}
     keys = dict(difference="mean", low="low", high="high", smallest="smallest", largest="largest")
     row |= {k: estimate and getattr(estimate, v) for k, v in keys.items()}
