@@ -66,7 +66,7 @@ def defaults() -> ConfigDict:
 
     c.popup = ConfigDict()
     c.popup.weight_init = placeholder(str)  # None: signed_constant for ep, kaiming_normal for bp
-    c.popup.weight_scale = placeholder(str)  # None: inv_keep without BatchNorm, else none
+    c.popup.weight_scale = placeholder(str)  # None: inv_keep if layerwise and without BatchNorm
     c.popup.progressive_epochs = 10  # of global scope: cubic from 0.5 to the final sparsity
     c.popup.ties = "index"  # exactly k survive; "strict" is the originals' global rule
 

@@ -1,5 +1,7 @@
 """Every method keeps the same contract; each has its own promises beside it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +11,11 @@ import walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cards_jax import config, levels, masks, methods, pruning, schedules
+from cards_jax import config, levels, masks, methods, models, popup, pruning, schedules
+from cards_jax.card import Card
 from cards_jax.config import ConfigError
-from cards_jax.methods import gmp, nm
-from cards_jax.tree import flatten
+from cards_jax.methods import ep, gmp, nm
+from cards_jax.tree import flatten, map_leaves
 
 CASES = {
     "dense": {"sparsity": (0.0,)},
@@ -315,3 +318,29 @@ def test_pruning_within_a_mask_is_exact_even_among_zeros(seed, kept, fewer):
     assert out.sum() == keep and not (out & ~mask).any()
     if 0 < keep < kept:
         assert np.abs(w[out]).min() >= np.abs(w[mask & ~out]).max()
+
+
+@pytest.mark.parametrize("scope", ["layerwise", "global"])
+def test_random_weights_without_batchnorm_neither_fade_nor_explode(scope):
+    """With the scale that a config has by default; the other one is wrong in four layers of 3 x 3."""
+    sparsity, spec = 0.75, models.Spec("conv4", 8, 10, mean=(0.5,) * 3, std=(0.3,) * 3)
+    model = models.build(spec)
+    images = np.random.default_rng(0).random((8, 32, 32, 3), np.float32)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def spread(scale):
+        params, stats = model.init(jax.random.key(0))
+        nothing = map_leaves(lambda _: None, params)
+        card = Card(params, nothing, nothing, stats)
+        density = jnp.float32(1 - sparsity)
+        card = popup.start(card, jax.random.key(1), density, "signed_constant", scale)
+        sizes = [w.size for w in jax.tree.leaves(card.frozen)]
+        keep = jnp.asarray(masks.keep_counts(sizes, sparsity, scope))
+        weights = popup.View(binary=True)(card, keep)
+        return jnp.std(model.apply(weights, stats, images, False)[0])
+
+    scale = ep.weight_scale(tiny("ep", scope, model__name="conv4"))
+    found = {name: float(spread(name)) for name in ("none", "inv_keep")}
+    assert 0.1 < found.pop(scale) < 7
+    (other,) = found.values()
+    assert not 0.1 < other < 7
