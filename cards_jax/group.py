@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import config, folder, pack, realizations, train, tree
+from cards_jax import config, folder, masks, pack, realizations, train, tree
 from cards_jax.checkpoint import Checkpoints
 from cards_jax.config import Point
 from cards_jax.log import RunLog
@@ -261,6 +261,14 @@ class GroupRun:
                 name = folder.file_name(self.c, point)
                 self.to.log.say(f"{name} diverged at step {step}: frozen, the others go on")
 
+    def _report_collapse(self, point: Point, layers: list[str]) -> None:
+        if layers:
+            name = folder.file_name(self.c, point)
+            self.to.log.say(
+                f"{name}: no weight is left in {', '.join(layers)} (layer collapse); a lower sparsity, "
+                "scope='layerwise' or, of ep and bp, more popup.progressive_epochs may avoid it"
+            )
+
     def deliver(self, points: list[Point]) -> None:
         """Write the cards of these points as they are at the end of this phase, each with what it measured."""
         cards = self.trainer.finish(self.state, self.group, self.index)
@@ -272,13 +280,15 @@ class GroupRun:
         cards, measures = realizations.fetch((cards, measures))
         for point in points:
             i = self.group.row(self.index, point)
-            result = self._result(point, tree.take(measures, i))
+            card, result = tree.take(cards, i), self._result(point, tree.take(measures, i))
+            self._report_collapse(point, emptied := masks.emptied(card.mask))
+            result["emptied_layers"] = " ".join(emptied) or None
             path = folder.card_path(self.c, point)
             if self.first_process:
                 path.parent.mkdir(exist_ok=True)
                 meta = {"result": result, **self.about}
                 origin = self.trainer.origin(point)
-                pack.save(path, tree.take(cards, i), self.trainer.spec, meta, origin=origin)
+                pack.save(path, card, self.trainer.spec, meta, origin=origin)
                 result = result | folder.sizes(path)
             self.results[point] = result
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from cards_jax import select
-from cards_jax.tree import Tree, map_leaves
+from cards_jax.tree import Tree, flatten, map_leaves
 
 SCOPES = ("layerwise", "global")
 
@@ -24,6 +24,14 @@ def keep_counts(sizes: list[int], sparsity: float, scope: str) -> np.ndarray:
         total = sum(sizes)
         return np.int32(total - int(exact * total))
     return np.array([n - int(exact * n) for n in sizes], np.int32)
+
+
+def emptied(mask: Tree) -> list[str]:
+    """Paths of the layers of which nothing is left ("layer collapse"): behind such a layer no image is seen.
+
+    mask: one card's, on the host. A card that was never pruned has none.
+    """
+    return [path.rpartition("/")[0] for path, m in flatten(mask).items() if not np.any(m)]
 
 
 def level_counts(sizes: list[int], level: int, rate: float, scope: str) -> np.ndarray:

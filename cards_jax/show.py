@@ -42,6 +42,7 @@ def describe(what: str | Path | CardFile | Deck) -> str:
 
 def _card(card: CardFile, content: Path | bytes) -> list[Line]:
     """What is unknown, as in cards that come from elsewhere, is left out."""
+    table = size.table(content)
     lines = [
         ("network", _network(card)),
         ("method", _method(card.meta.get("result", {}))),
@@ -49,7 +50,8 @@ def _card(card: CardFile, content: Path | bytes) -> list[Line]:
         ("accuracy", _accuracy(card.meta.get("result", {}))),
         ("data", _data(card.meta)),
         ("config", ", ".join(f"{k}={v}" for k, v in card.meta.get("config", {}).items())),
-        ("size", _size(size.table(content).total)),
+        ("size", _size(table.total)),
+        ("emptied layers", ", ".join(row.name for row in table.layers if not row.kept)),
         ("versions", _versions(card.meta.get("versions", {}))),
     ]
     return [line for line in lines if line[1]]

@@ -242,7 +242,9 @@ def verdict_rows(planted):
 
 
 class Known(Card):
-    """A card of which is known which images it gets right."""
+    """A card of which is known which images it gets right, and what it lost."""
+
+    emptied = ()
 
     def right(self, names):
         return self.result["right"]
@@ -281,6 +283,9 @@ def test_the_summary_says_how_far_from_dense_every_group_is():
         f"{found.largest:+.2f}",
     ]
     assert -25 < found.mean < -15
+    assert "nothing left" not in means
+    made[-1].__dict__["emptied"] = ["linear1"]
+    assert "FT, 90%: 1 of 5 cards have nothing left of linear1." in summary.means(findings)
     alone = dataclasses.replace(findings, cards=tuple(made[:5]))
     assert summary.relative(alone) == "" and summary.markdown(alone).count("\n| ") == 3
 

@@ -10,7 +10,7 @@ import pytest
 import runs
 from test_tensorboard import tensorboard_events
 
-from cards_jax import checkpoint, config, data, experiment, folder, pack, run
+from cards_jax import checkpoint, config, data, experiment, folder, pack, run, show, tree
 from cards_jax.config import ConfigError
 from cards_jax.metrics import METRIC_FILES
 from cards_jax.signals import Signals
@@ -310,6 +310,28 @@ def test_a_diverged_realization_leaves_its_neighbour_alone(tmp_path):
         f"diverged at step {step}: frozen, the others go on" in x for x in runs.log_lines(path)
     )
     assert "9e+29" in (path / "tables" / "results.md").read_text()
+
+
+def test_a_card_that_lost_a_layer_says_so(tmp_path):
+    """Under global scope the layer with the smallest scores goes first."""
+    fields = dict(seeds=(0,), sparsity=(0.5, 0.99), epochs=1, popup__progressive_epochs=0)
+    c = runs.tiny(tmp_path, scope="global", **fields)
+    results, path = runs.finished(c), folder.path_of(c)
+    names = [config.identity(c, point) for point in config.points(c)]
+    assert [bool(r["emptied_layers"]) for r in results] == [False, True]
+    for point, result in zip(config.points(c), results, strict=True):
+        mask = tree.flatten(pack.load(folder.card_path(c, point)).card.mask)
+        assert [k for k, m in mask.items() if not m.any()] == [
+            f"{name}/kernel" for name in (result["emptied_layers"] or "").split()
+        ]
+    lost = ", ".join(results[1]["emptied_layers"].split())
+    said = [x for x in runs.log_lines(path) if "(layer collapse)" in x]
+    assert len(said) == 1 and names[1] in said[0]
+    assert f"no weight is left in {lost} " in said[0]
+    assert "2, 1 with emptied layers" in (path / "report.html").read_text()
+    described = [show.describe(folder.card_path(c, point)) for point in config.points(c)]
+    assert "emptied layers" not in described[0]
+    assert f"emptied layers  {lost}" in described[1]
 
 
 def test_other_images_are_refused_and_nothing_is_touched(copy):

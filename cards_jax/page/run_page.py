@@ -110,10 +110,14 @@ def _lead(run: Outcome, base: Path) -> Html:
         axis: sorted({r.get(axis) for r in results if r.get(axis) is not None}) for axis in AXES
     }
     dead = sum(r.get("diverged_at") is not None for r in results)
+    collapsed = sum(bool(r.get("emptied_layers")) for r in results)
+    but = [
+        f"{n} {what}" for n, what in ((dead, "diverged"), (collapsed, "with emptied layers")) if n
+    ]
     text = " ".join(str(first[k]) for k in ("method", "scope", "model") if first.get(k))
     title = run.config.data.title if run.config else None
     pairs: list[tuple[str, Any]] = [
-        ("realizations", f"{len(results)}" + (f", {dead} diverged" if dead else "")),
+        ("realizations", ", ".join([str(len(results)), *but])),
         *(
             (f"{name}", ", ".join(form(v) for v in varying[axis]))
             for axis, (name, form) in AXES.items()

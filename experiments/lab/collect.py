@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import config, folder, robust_summary
+from cards_jax import config, folder, masks, pack, robust_summary
 from cards_jax.data import corrupted
 from cards_jax.data.corrupted import Source
 from cards_jax.fourier import radius
@@ -47,6 +47,11 @@ class Card:
     @property
     def alive(self) -> bool:
         return self.result.get("diverged_at") is None
+
+    @functools.cached_property
+    def emptied(self) -> list[str]:
+        """Layers of which it has nothing left."""
+        return masks.emptied(pack.load(self.path).card.mask)
 
     def right(self, names: Sequence[str]) -> np.ndarray:
         """(N,): the share of the cells of these corruptions in which it is right about an image."""
@@ -173,6 +178,7 @@ def table(findings: Findings) -> list[Row]:
             row |= {f"{k}_accuracy": v for k, v in means.items()}
         row |= rings(card, findings.wanted.eps) if card.heat else {}
         row |= {k: result.get(k) for k in ("paper_bytes", "true_bytes", "steps", "diverged_at")}
+        row["emptied_layers"] = " ".join(card.emptied)
         row |= {"id": result["id"], "config_hash": config.shared_identity(c)}
         row |= {k: _versions(folder.path_of(c)).get(k) for k in VERSIONS}
         row |= {"data": findings.title, "holdout": c.holdout}

@@ -35,7 +35,24 @@ def means(findings: Findings) -> str:
         for cards in [findings.group(run, sparsity)]
     ]
     about = draw.about(findings, "Means over seeds; min and max are seeds.")
-    return f"{about}\n\n{tabular.aligned(head, body, [x in LEFT for x in head])}"
+    return (
+        f"{about}\n\n{tabular.aligned(head, body, [x in LEFT for x in head])}{_collapsed(findings)}"
+    )
+
+
+def _collapsed(findings: Findings) -> str:
+    """A line for every group with cards that lost a whole layer."""
+    lines = []
+    for label, group in _groups(findings):
+        cards = findings.group(*group)
+        lost = [card.emptied for card in cards if card.emptied]
+        if lost:
+            layers = ", ".join(dict.fromkeys(layer for each in lost for layer in each))
+            where = f"{label}, {100 * group[1]:.4g}%"
+            lines.append(
+                f"\n{where}: {len(lost)} of {len(cards)} cards have nothing left of {layers}."
+            )
+    return "".join(lines)
 
 
 def relative(findings: Findings) -> str:
