@@ -53,7 +53,7 @@ def check(c: ConfigDict) -> None:
 
 
 def phases(c: ConfigDict, steps_per_epoch: int, binary: bool = False) -> list[Phase]:
-    """One phase. Global scope approaches its sparsity over the first epochs: scores have time before a layer is emptied."""
+    """One phase. Global scope nears its sparsity over the first epochs: scores may grow before a layer is emptied."""
     view = popup.View(binary, c.popup.ties, c.compute.selection)
     rate = learning_rate_table(c, steps_per_epoch)
     rules = Rules(view, view.finish)
