@@ -176,6 +176,11 @@ def test_every_experiment_has_its_command():
     assert there <= set(commands(ROOT / "docs" / "experiments.md"))
 
 
+def test_one_version_everywhere():
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited[1] == EXTRAS["metadata"]["version"] == cards_jax.__version__
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
 def test_names_of_the_package_exist(path):
     for dotted in re.findall(r"\bcards_jax((?:\.[A-Za-z_]\w*)+)", path.read_text()):
