@@ -246,6 +246,10 @@ class Known(Card):
 
     emptied = ()
 
+    @property
+    def right_of_clean(self):
+        return self.result["right"] > 0
+
     def right(self, names):
         return self.result["right"]
 

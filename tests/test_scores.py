@@ -76,6 +76,17 @@ def test_a_hand_gives_what_every_card_gives_alone(files, run, monkeypatch):
         np.testing.assert_array_equal(score.marks["clean"].predicted[0], clean)
 
 
+def test_all_clean_images_can_be_asked_for_alone(files, run):
+    evaluate([run], source(files, count=20))
+    found, _ = evaluate([run], corrupted.without(fake.clean(33)))
+    for score in found:
+        assert set(score.marks) == {"clean"}
+        answers = np.asarray(pack.load(score.path).logits(fake.clean(33).images)).argmax(1)
+        np.testing.assert_array_equal(score.marks["clean"].predicted[0], answers)
+    _, said = evaluate([run], corrupted.without(fake.clean(33)))
+    assert said == ["4 of 4 cards were evaluated before"]
+
+
 def test_nothing_is_measured_twice(files, run, monkeypatch):
     first, _ = evaluate([run], source(files))
     asked = []

@@ -113,6 +113,16 @@ def find(
     return _part(module).source(path, clean, names, count)
 
 
+def without(clean: Clean) -> Source:
+    """No corruption at all: the whole test set, of which cards are asked nothing but the clean images."""
+
+    def read(name: str, first: int, count: int) -> np.ndarray:
+        raise ValueError(f"{name}: there are clean images only")
+
+    title, shape = f"{clean.title}, clean", clean.images.shape[1:]
+    return Source(title, "clean", "clean", (), clean.labels, tuple(shape), read)
+
+
 def _part(module: str):
     return import_module(f"cards_jax.data.{module}")
 

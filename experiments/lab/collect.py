@@ -35,12 +35,16 @@ HEAD = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Card:
-    """A finished card: its run, what it measured, and what was measured of it since."""
+    """A finished card: its run, what it measured, and what was measured of it since.
+
+    clean: on all test images. score: on the corruptions.
+    """
 
     run: Run
     config: ConfigDict
     path: Path
     result: Row
+    clean: Score | None = None
     score: Score | None = None
     heat: Heat | None = None
 
@@ -52,6 +56,11 @@ class Card:
     def emptied(self) -> list[str]:
         """Layers of which it has nothing left."""
         return masks.emptied(pack.load(self.path).card.mask)
+
+    @property
+    def right_of_clean(self) -> np.ndarray:
+        """(N,): whether it is right about each test image."""
+        return self.clean.marks[CLEAN].correct[0]
 
     def right(self, names: Sequence[str]) -> np.ndarray:
         """(N,): the share of the cells of these corruptions in which it is right about an image."""
@@ -132,8 +141,9 @@ def gather(
     if cards:
         c = cards[0].config
         title = corrupted.title_of(c.data.name, c.data.title)
-        scores, heats = {}, {}
+        clean, scores, heats = {}, {}, {}
         if wanted.robust:
+            clean = {score.path: score for score in measure.clean(paths, c, say)}
             source, found = measure.robust(paths, c, wanted, say)
             scores = {score.path: score for score in found}
         if wanted.decks:
@@ -141,7 +151,10 @@ def gather(
         if wanted.heat:
             heats = {h.path: h for h in measure.heatmaps(paths, c, wanted, say)}
         cards = [
-            dataclasses.replace(x, score=scores.get(x.path), heat=heats.get(x.path)) for x in cards
+            dataclasses.replace(
+                x, clean=clean.get(x.path), score=scores.get(x.path), heat=heats.get(x.path)
+            )
+            for x in cards
         ]
     return Findings(experiment, scale, title, tuple(cards), source, wanted, tuple(missing))
 

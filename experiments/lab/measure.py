@@ -8,6 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cards_jax import config, data, heat, robustness, scores
+from cards_jax.data import corrupted
 from cards_jax.data.corrupted import Clean, Source
 from cards_jax.heat import Heat
 from cards_jax.scores import Score
@@ -17,7 +18,8 @@ from cards_jax.scores import Score
 class Wanted:
     """What is measured of every card: corruptions on so many images (0 is all), heatmaps of norms eps on so many.
 
-    decks: whether decks are measured afterwards, on the same corruptions.
+    robust: the fifteen corruptions, and all test images as they are. decks: whether decks are measured afterwards, on
+    the same corruptions.
     """
 
     robust: bool
@@ -47,6 +49,12 @@ def robust(
     """The benchmark's fifteen corruptions; what was measured before is read."""
     clean, source = source_of(c, wanted)
     return source, scores.evaluate(paths, source, clean, c.evaluate.batch_size, say)
+
+
+def clean(paths: Sequence[Path], c: ConfigDict, say: Callable[[str], None]) -> list[Score]:
+    """All images of the test set as they are; what was measured before is read."""
+    whole = robustness.clean_of(c)
+    return scores.evaluate(paths, corrupted.without(whole), whole, c.evaluate.batch_size, say)
 
 
 def heatmaps(
@@ -80,6 +88,7 @@ def main(arguments: Sequence[str]) -> int:
         wanted = Wanted(**{**about["wanted"], "eps": tuple(about["wanted"]["eps"])})
         cards = [Path(card) for card in about["cards"]]
         if wanted.robust:
+            clean(cards, c, print)
             robust(cards, c, wanted, print)
         if wanted.heat:
             heatmaps(cards, c, wanted, print)

@@ -14,8 +14,8 @@ HEAD = ("run", "sparsity (%)", "n", "learning rate", "weight decay", "clean (%)"
 CORRUPTED = ("corrupted (%)", "min", "max")
 LEFT = ("run",)
 RELATIVE = (
-    "To dense cards of the same network and augmentation, paired by seed, on the images that were corrupted: points, "
-    "with 95% intervals bootstrapped over seeds and images. Heatmaps over seeds alone."
+    "To dense cards of the same network and augmentation, paired by seed: points, with 95% intervals bootstrapped over "
+    "seeds and images. Clean on all test images, corrupted on those that were corrupted, heatmaps over seeds alone."
 )
 
 

@@ -7,6 +7,7 @@ with fewer than five seeds, whatever the interval. Heatmaps are means over image
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 from cards_jax import tabular
 from cards_jax.evaluate import bootstrap
 from cards_jax.evaluate.bootstrap import Estimate
-from cards_jax.marks import CLEAN
 from lab.collect import Card, Findings, rings
 
 SEEDS = 5
@@ -62,17 +62,20 @@ def difference(findings: Findings, measure: str, a: Group, b: Group) -> Estimate
         np.array([_each(findings, measure, card) for card in side])
         for side in zip(*pairs, strict=True)
     ]
-    weights = bootstrap.image_weights(values[0].shape[1])
+    weights = _weights(values[0].shape[1])
     found = bootstrap.difference(100 * values[0], 100 * values[1], weights, paired=True)
     return found
 
 
+_weights = functools.lru_cache(maxsize=3)(bootstrap.image_weights)
+
+
 def _each(findings: Findings, measure: str, card: Card) -> np.ndarray:
-    """What a card is worth image by image, (N,); of heatmaps one number."""
+    """What a card is worth image by image, (N,), clean on all test images; of heatmaps one number."""
     if measure == "corrupted":
         return card.right(findings.corrupted)
     if measure == "clean":
-        return card.right((CLEAN,))
+        return card.right_of_clean.astype(float)
     eps = max(findings.wanted.eps)
     row = rings(card, findings.wanted.eps)
     return np.array([row[f"heat_{eps:g}_{'all' if measure == 'heat' else 'std'}"]])
