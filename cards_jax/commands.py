@@ -54,7 +54,7 @@ def config_of(card: Path) -> ConfigDict:
             return config.from_json(snapshot.read_text())
         except (OSError, ValueError) as error:
             raise ConfigError(f"{snapshot} cannot be read ({error})") from None
-    fields = pack.load(card).meta.get("config")
+    fields = pack.meta(card).get("config")
     if not isinstance(fields, dict):
         raise ConfigError(f"{card}: does not say what it was trained on; allowed are cards of runs")
     return config.completed(fields)

@@ -189,7 +189,7 @@ def result_of(c: ConfigDict, point: Point) -> dict[str, Any] | None:
     path = card_path(c, point)
     if not path.exists():
         return None
-    result = pack.load(path).meta.get("result", {})
+    result = pack.meta(path).get("result", {})
     if result.get("id") != config.identity(c, point):
         raise ValueError(f"{path}: holds another card")
     return {**result, **sizes(path)}

@@ -13,12 +13,13 @@ import numpy as np
 from jax import Array
 
 from cards_jax import card as card_module
-from cards_jax import container, encoding, files, models, npz
+from cards_jax import container, encoding, files, layout, models, npz
 from cards_jax.card import Card
 from cards_jax.encoding import OtherGenerator, encode
 from cards_jax.origin import Origin
 
-__all__ = ["CardFile", "Origin", "OtherGenerator", "encode", "load", "logits", "reasons", "save"]
+__all__ = ["CardFile", "Origin", "OtherGenerator", "encode"]
+__all__ += ["load", "logits", "meta", "reasons", "save"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +110,17 @@ def load(path: str | Path) -> CardFile:
         if npz.is_archive(path):
             return CardFile(*npz.decode(Path(path).read_bytes()))
         return CardFile(*encoding.decode(container.read(path)))
+
+
+def meta(path: str | Path) -> dict[str, Any]:
+    """What a card file says of itself; errors are those of `load`.
+
+    No array is made, so that it may be asked before JAX's devices are there.
+    """
+    if npz.is_archive(path):
+        return load(path).meta
+    with reasons(path):
+        return layout.read(container.read(path))[0].meta
 
 
 @contextlib.contextmanager

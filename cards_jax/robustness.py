@@ -120,7 +120,7 @@ def _same_data(args: argparse.Namespace, c: ConfigDict, cards: Sequence[Path]) -
 
     Raises ConfigError where that was not asked for.
     """
-    prints = {path: pack.load(path).meta.get("data_fingerprint") for path in cards}
+    prints = {path: pack.meta(path).get("data_fingerprint") for path in cards}
     known = {path: p for path, p in prints.items() if p}
     if not known:
         return None

@@ -70,7 +70,7 @@ def test_every_form_gives_back_every_bit(tmp_path, name, weights, binary):
     pack.save(path, card, SPECS[name], META, weights, cards.origin())
     file = cards_jax.load(path)
     check_equal(file, card, SPECS[name])
-    assert file.meta == META and file.origin == cards.origin()
+    assert file.meta == pack.meta(path) == META and file.origin == cards.origin()
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.5, 0.999, 1.0])
@@ -524,7 +524,7 @@ def test_a_file_of_the_first_format_is_read(tmp_path):
     write_npz(path, card, cards.NORMALISED, META)
     file = cards_jax.load(path)
     check_equal(file, card, cards.NORMALISED)
-    assert file.meta == META and file.origin is None
+    assert file.meta == pack.meta(path) == META and file.origin is None
     pack.save(tmp_path / "a.card", file.card, file.spec, file.meta)
     check_equal(pack.load(tmp_path / "a.card"), card, cards.NORMALISED)
 

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import cards
 import jax
@@ -48,6 +51,26 @@ def drawn(t, seed=0):
     """The dense initialisation of a seed."""
     params, _ = t.recipe.model.init(train.stream(np.uint32(seed), train.INIT))
     return flatten(only_prunable(params))
+
+
+def test_reading_the_source_leaves_the_choice_of_devices_open(tmp_path):
+    """A run takes one device for each core after its config was read; as long as nothing has been computed."""
+    config = f"{Path(__file__).resolve().parents[1]}/configs/quickstart.py"
+    fields = {"method": "ticket", "ticket.source": source(tmp_path), "seeds": "0,1"}
+    arguments = [f"--config={config}", *(f"--config.{k}={v}" for k, v in fields.items())]
+    arguments += ["--config.sparsity=0.5,", "--config.baseline=None"]
+    program = "\n".join(
+        (
+            "import sys, jax",
+            "from cards_jax import main",
+            "assert main.parse(sys.argv)[1].method == 'ticket'",
+            "jax.config.update('jax_num_cpu_devices', 3)",
+            "assert jax.device_count() == 3",
+        )
+    )
+    line = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_original_weights_under_the_mask_that_was_found(tmp_path):

@@ -27,7 +27,7 @@ def found(c: ConfigDict) -> dict[tuple[int, float], list[tuple[Path, str]]]:
     folder, there = Path(c.ticket.source or "") / "cards", {}
     try:
         for path in sorted(folder.iterdir()):
-            result = pack.load(path).meta["result"]
+            result = pack.meta(path)["result"]
             at = result["seed"], result["sparsity"]
             there.setdefault(at, []).append((path, result["scope"]))
     except (OSError, ValueError, KeyError) as error:
