@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))
 
-from lab import command, measure, plan, process  # noqa: E402
+from lab import command, draw, measure, plan, process  # noqa: E402
 
 from cards_jax import config, data, folder, main, models, pack  # noqa: E402
 
@@ -77,6 +77,14 @@ def result_of(c, point, number: int) -> dict:
         "diverged_at": None,
         "steps": 10,
     }
+
+
+def test_lines_of_one_panel_have_colours_of_their_own():
+    controls = [f"control {i}" for i in range(6)]
+    for labels in ([*controls, "LRR"], ["EP (layerwise)", "EP, full precision", "BP (layerwise)"]):
+        found = [draw.colour(label, i, labels) for i, label in enumerate(labels)]
+        assert len(set(found)) == len(labels)
+        assert all(draw.COLOURS.get(x, y) == y for x, y in zip(labels, found, strict=True))
 
 
 @pytest.fixture(scope="session")

@@ -28,9 +28,11 @@ COLOURS_OF = figures.COLOURS  # by number
 MARKERS = "osD^vP*X"
 
 
-def colour(label: str, number: int) -> Any:
-    """Of a label: its own, or one by its number."""
-    return COLOURS.get(label) or figures.colours(max(number + 1, 1))[number % 7]
+def colour(label: str, number: int, beside: Sequence[str] = ()) -> str:
+    """Of a label: its own, or one by its number among those that no label beside it owns."""
+    taken = {COLOURS.get(other) for other in beside}
+    free = [c for c in COLOURS_OF if c not in taken]
+    return COLOURS.get(label) or free[number % len(free)]
 
 
 def kept(sparsity: float) -> float:
@@ -93,13 +95,14 @@ def against(
     axes.axhline(0, color="#505050", linewidth=0.9, linestyle=(0, (4, 2)))
     shown = sorted({s for run, _ in lines for s in findings.sparsities(run)})
     width = (kept(shown[-1]) - kept(shown[0]) if len(shown) > 1 else 1) * 0.012
+    labels = [label for _, label in lines]
     for i, (run, label) in enumerate(lines):
         own = findings.sparsities(run)
         if not own:
             continue
         shift = (i - (len(lines) - 1) / 2) * width
         values = [100 * value(findings.group(run, s)) - zero.mean() for s in own]
-        style = {"color": colour(label, i), "marker": MARKERS[i % len(MARKERS)]}
+        style = {"color": colour(label, i, labels), "marker": MARKERS[i % len(MARKERS)]}
         bars(axes, [kept(s) + shift for s in own], values, label, **style)
     ticks(axes, shown)
     axes.set_title(f"{100 * value(dense).mean():.2f}% dense", fontsize=7, loc="right")
@@ -205,13 +208,14 @@ def over_numbers(
 ) -> list[Path]:
     """NAME.{png,svg}: accuracy and robustness of lines (label, [(x, cards)]) over any number, with the dense mean."""
     numbers = sorted({x for _, points in lines for x, _ in points})
+    labels = [line for line, _ in lines]
 
     def panel(axes: Any, value: Callable) -> None:
         for i, (line, points) in enumerate(lines):
             there = [(x, 100 * value(cards)) for x, cards in points if cards]
             if there:
                 x, values = zip(*there, strict=True)
-                style = {"color": colour(line, i), "marker": MARKERS[i % len(MARKERS)]}
+                style = {"color": colour(line, i, labels), "marker": MARKERS[i % len(MARKERS)]}
                 bars(axes, x, values, line, **style)
         if dense:
             mean = 100 * value(dense).mean()
