@@ -188,8 +188,7 @@ def decode(content: bytes) -> Decoded:
     Raises OtherGenerator, and many kinds of exceptions for damaged content.
     """
     contents, payload = layout.read(content)
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in contents.spec.items()}
-    spec = models.Spec(**fields)
+    spec = spec_of(contents)
     _check(contents.params, contents.stats, spec)
     draws, drawn, at = _draws(contents.params, contents.origin), hashlib.sha256(), 0
     params, mask, stats = {}, {}, {}
@@ -208,6 +207,12 @@ def decode(content: bytes) -> Decoded:
     params, mask, stats = (unflatten(x) for x in (params, mask, stats))
     card = Card(params, map_leaves(lambda _: None, params), mask, stats)
     return Decoded(card, spec, contents.meta, contents.origin)
+
+
+def spec_of(contents: Contents) -> models.Spec:
+    """The network that a file's header names."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in contents.spec.items()}
+    return models.Spec(**fields)
 
 
 def _unpacked(

@@ -80,8 +80,8 @@ def _of_numbers(like: str) -> tuple[Spec, int, dict[str, Any]]:
 
 
 def _of_file(path: str) -> tuple[Spec, int, dict[str, Any]]:
-    card, rows = pack.load(path), size.table(path).rows
+    (spec, meta), rows = pack.about(path), size.table(path).rows
     header = next(row.true for row in rows if row.name == "header")
-    shared = card.meta.get("config", {}).items()
+    shared = meta.get("config", {}).items()
     fields = {k: v for k, v in shared if k.partition(".")[0] in SHARED}
-    return card.spec, rows[-1].true - header, fields
+    return spec, rows[-1].true - header, fields

@@ -191,6 +191,7 @@ def distribute(values: flags.FlagValues) -> None:
 
 def run(argv: list[str]) -> int:
     """Everything that one command does; returns the exit code."""
+    realizations.use_cores(processes=peers.announced())  # a config file of one's own may compute
     values, c = parse(argv)
     if c is None:
         print(__doc__ + "\n" + values.get_help())

@@ -18,7 +18,7 @@ from cards_jax.card import Card
 from cards_jax.encoding import OtherGenerator, encode
 from cards_jax.origin import Origin
 
-__all__ = ["CardFile", "Origin", "OtherGenerator", "encode"]
+__all__ = ["CardFile", "Origin", "OtherGenerator", "about", "encode"]
 __all__ += ["load", "logits", "meta", "reasons", "save"]
 
 
@@ -112,15 +112,22 @@ def load(path: str | Path) -> CardFile:
         return CardFile(*encoding.decode(container.read(path)))
 
 
-def meta(path: str | Path) -> dict[str, Any]:
-    """What a card file says of itself; errors are those of `load`.
+def about(path: str | Path) -> tuple[models.Spec, dict[str, Any]]:
+    """(network, what else a card file says of itself); errors are those of `load`.
 
-    No array is made, so that it may be asked before JAX's devices are there.
+    No weight is decoded, so that it may be asked before JAX's devices are there.
     """
     if npz.is_archive(path):
-        return load(path).meta
+        file = load(path)
+        return file.spec, file.meta
     with reasons(path):
-        return layout.read(container.read(path))[0].meta
+        contents, _ = layout.read(container.read(path))
+        return encoding.spec_of(contents), contents.meta
+
+
+def meta(path: str | Path) -> dict[str, Any]:
+    """What a card file says of itself, as `about` reads it."""
+    return about(path)[1]
 
 
 @contextlib.contextmanager

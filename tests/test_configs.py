@@ -1,5 +1,7 @@
 """Every shipped config is valid, builds its network, says how it is started, and refuses misspelt fields."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -28,6 +30,23 @@ def test_every_method_has_its_config():
         assert {f"{method}_conv.py", f"{method}_resnet18.py"} <= set(NAMES)
     found = {loaded(name).method for name in NAMES if name not in TICKETS}
     assert found == set(methods.names()) - {"ticket"}
+
+
+def test_reading_a_config_leaves_the_choice_of_devices_open():
+    """A run takes a device for each core, and joins other processes, when its config is known: nothing is computed."""
+    program = "\n".join(
+        (
+            "import sys, jax",
+            "from cards_jax import main",
+            "for name in sys.argv[1:]:",
+            "    main.parse(['cards_jax', f'--config=configs/{name}'])",
+            "jax.config.update('jax_num_cpu_devices', 3)",
+            "assert jax.device_count() == 3",
+        )
+    )
+    line = [sys.executable, "-c", program, *(name for name in NAMES if name not in TICKETS)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", TICKETS)

@@ -125,4 +125,5 @@ def build(
 
 def shapes(spec: Spec) -> tuple[Tree, Tree]:
     """(params, stats) of a network as shapes, without computing anything."""
-    return jax.eval_shape(build(spec).init, jax.random.key(0))
+    # Neither a key nor the backend's formulation: a config may ask before its run has chosen devices.
+    return jax.eval_shape(lambda: build(spec, "native").init(jax.random.key(0)))
