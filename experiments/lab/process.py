@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lab import follow
+
+LOOK_SECONDS = 1.0  # between two looks at the log
 REQUEUE = 75  # exit code: saved after a signal, the same command continues
 # Imported once, in a server that every process is forked from: a third of a short run is imports.
 PRELOAD = ["cards_jax.main", "cards_jax.experiment", "sklearn.datasets"]
@@ -47,11 +50,13 @@ class Interrupted(Exception):
 def call(arguments: Sequence[str], log: Path, target: Callable = command) -> tuple[int, float]:
     """(exit code, negative for a signal; seconds) of target(arguments), whose output is appended to `log`.
 
+    Meanwhile the newest line of the log, which tells how far it is, is shown.
     SIGTERM and SIGINT are passed on; when the process has saved, Interrupted is raised.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     log.parent.mkdir(parents=True, exist_ok=True)
+    shown = follow.Follow(log)
     process = context.Process(target=_begin, args=(target, list(arguments), log))
     began, asked = time.monotonic(), []
     process.start()
@@ -63,8 +68,11 @@ def call(arguments: Sequence[str], log: Path, target: Callable = command) -> tup
 
     before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
-        process.join()
+        while process.is_alive():
+            process.join(LOOK_SECONDS)
+            shown.update()
     finally:
+        shown.close()
         for number, handler in before.items():
             signal.signal(number, handler)
     if asked:
