@@ -61,8 +61,9 @@ def place_results(app) -> None:
 
 
 def link_results(app, name: str, source: list[str]) -> None:
-    """Links that hold in a checkout (../results/) lead to the pages made of them."""
+    """Links that hold in a checkout (../results/, and from there ../docs/) lead to the pages made of them."""
     source[0] = re.sub(r"\]\(\.\./results/([\w.-]+\.md)\)", r"](results/\1)", source[0])
+    source[0] = re.sub(r"\]\(\.\./docs/([\w.-]+\.md)\)", r"](../\1)", source[0])
 
 
 def setup(app) -> None:
