@@ -113,7 +113,7 @@ def load(path: str | Path) -> CardFile:
 
 
 def about(path: str | Path) -> tuple[models.Spec, dict[str, Any]]:
-    """(network, what else a card file says of itself); errors are those of `load`.
+    """(network, what else a card file says of itself); ValueError and OSError as `load` raises them.
 
     No weight is decoded, so that it may be asked before JAX's devices are there.
     """
