@@ -33,7 +33,7 @@ def images_and_labels(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cards_jax_contestant(count: int, realizations: int, rows: int) -> Callable[[int], None]:
-    """The sweep of evaluate/fourier.py over so many waves, one device per core."""
+    """The sweep of evaluate/fourier.py over as many noisy images as so many waves have, one device per core."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")
@@ -51,7 +51,7 @@ def cards_jax_contestant(count: int, realizations: int, rows: int) -> Callable[[
     count_wrong = fourier.counter(hand.stacked([file] * realizations), settings, rows)
 
     def run(steps: int) -> None:
-        count_wrong(images, labels, 0, steps)
+        count_wrong(images, labels, 0, steps * count)
 
     return run
 

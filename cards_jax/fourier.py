@@ -29,6 +29,12 @@ def mirror(H: int, W: int) -> np.ndarray:
     return _pairs(H, W)[1]
 
 
+@cache
+def weights(H: int, W: int) -> np.ndarray:
+    """float64 (D,), of sum 1: the share of the cells of a map that have each of the distinct waves."""
+    return np.bincount(mirror(H, W).ravel()) / (H * W)
+
+
 def _pairs(H: int, W: int) -> tuple[np.ndarray, np.ndarray]:
     if H < 1 or W < 1:
         raise ValueError(f"images of {H} x {W} pixels have no frequencies")

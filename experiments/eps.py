@@ -6,7 +6,8 @@
 Question: does what Figure 2 shows hold for weaker and stronger noise (eps 3, 4, 6) and for other networks? The
 paper's appendix D repeats its heatmaps for all architectures and norms. One grid of errors and one of differences to
 dense for every network, columns are methods, lines are norms.
-Time: smoke 4 minutes on two cores, seconds where figure2 has run in the same workdir; small 4 hours; paper some days.
+Time: smoke 4 minutes on two cores, seconds where figure2 has run in the same workdir; small 2 hours after
+figure1; paper some days.
 """
 
 import sys
@@ -35,7 +36,9 @@ def figure(findings, out):
     return paths
 
 
-EXPERIMENT = Experiment("eps", __doc__.splitlines()[0], runs, figure, robust=False, heat=True)
+EXPERIMENT = Experiment(
+    "eps", __doc__.splitlines()[0], runs, figure, robust=False, heat=True, norms=True
+)
 
 if __name__ == "__main__":
     sys.exit(command.main(EXPERIMENT))

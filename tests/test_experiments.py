@@ -22,8 +22,10 @@ from lab.plan import TUNE, Place, Run  # noqa: E402
 from lab.scales import SCALES, SMOKE  # noqa: E402
 from lab.verdict import AGREES, DISAGREES, UNDECIDED, answer  # noqa: E402
 
-from cards_jax import config, folder  # noqa: E402
+from cards_jax import config, folder, fourier  # noqa: E402
+from cards_jax.evaluate import fourier as evaluate  # noqa: E402
 from cards_jax.evaluate.bootstrap import Estimate  # noqa: E402
+from cards_jax.heat import Heat  # noqa: E402
 
 NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py"))
 GRID = dict(seeds=(7,), learning_rate=(0.1, 0.2), holdout=100, data__name="digits")
@@ -292,6 +294,31 @@ def test_the_summary_says_how_far_from_dense_every_group_is():
     assert "FT, 90%: 1 of 5 cards have nothing left of linear1." in summary.means(findings)
     alone = dataclasses.replace(findings, cards=tuple(made[:5]))
     assert summary.relative(alone) == "" and summary.markdown(alone).count("\n| ") == 3
+
+
+@pytest.mark.parametrize("images, decided", [(10, False), (400, True)])
+def test_heatmaps_draw_images_too(images, decided):
+    """Seeds agree that all waves of a third of the images fool a card, where none fools dense: which third is luck."""
+    rng, cells = np.random.default_rng(0), len(fourier.frequencies(8, 8))
+    fooled = np.arange(images) % 10 < 3
+    made = []
+    for seed in range(5):
+        for method, share in (("dense", 0.0), ("ft", 0.9)):
+            moved = rng.random(images) < 0.02  # a little of its own in every seed
+            wrong = np.stack([np.zeros((cells, images), bool)] * 2)
+            wrong[1] = (fooled ^ moved) if share else moved
+            errors = evaluate.errors(wrong, 8, 8)
+            card = known(method, share, seed, np.ones(images))
+            heat = Heat(Path(), {}, errors, wrong)
+            made.append(dataclasses.replace(card, heat=heat))
+    wanted = measure.Wanted(False, True, 0, images, (3.0, 6.0))
+    findings = Findings("planted", SMOKE, "planted", tuple(made), None, wanted, ())
+    found = verdict.difference(findings, "heat", ("ft", 0.9), ("dense", 0.0))
+    of = lambda method: [c.heat.errors[1].mean() for c in made if c.run.name == method]
+    assert found.mean == pytest.approx(100 * (np.mean(of("ft")) - np.mean(of("dense"))), abs=1e-6)
+    assert (found.low > 10) == decided
+    uneven = verdict.difference(findings, "uneven", ("ft", 0.9), ("dense", 0.0))
+    assert uneven.mean == pytest.approx(0) and answer(uneven, 1) == UNDECIDED
 
 
 def test_decks_are_windows_of_a_ring_of_seeds_and_all_seeds_are_one():

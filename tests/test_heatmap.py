@@ -1,6 +1,7 @@
 """Heatmaps of finished cards: the command, what it writes, and as part of a run."""
 
 import csv
+import dataclasses
 import json
 
 import jax
@@ -8,10 +9,22 @@ import numpy as np
 import pytest
 import runs
 
-from cards_jax import config, data, experiment, folder, fourier, hand, heat, heat_report, heatmap
+from cards_jax import (
+    config,
+    data,
+    experiment,
+    files,
+    folder,
+    fourier,
+    hand,
+    heat,
+    heat_report,
+    heatmap,
+)
 from cards_jax.config import ConfigError
 from cards_jax.evaluate import fourier as evaluate
 from cards_jax.heat import Heat
+from cards_jax.heat_file import Place
 
 CHANGES = dict(epochs=1, seeds=(0, 1), evaluate__heatmap=(2.0,), evaluate__heatmap_images=20)
 
@@ -32,6 +45,7 @@ def test_a_run_leaves_its_heatmaps_behind_and_measures_them_once(finished, monke
     one = hand.load([path])[0]
     s = evaluate.Settings((2.0,), 20)
     found = evaluate.sweep(one, d.test_images, d.test_labels, s)
+    found = evaluate.errors(found, 8, 8)
     np.testing.assert_allclose(errors, found, atol=0.051)  # one image may be at a boundary
     assert (path / "plots" / "heatmap.png").stat().st_size > 1000
     assert 'id="h0-data"' in (path / "report.html").read_text()
@@ -52,16 +66,79 @@ def test_the_command(finished, tmp_path, capsys):
         assert float(rows[0]["error_mean"]) == pytest.approx(held["errors"].mean())
 
 
-def test_a_damaged_one_is_measured_again(finished):
+def _places(path, d, s):
+    cards = sorted((path / "cards").glob("*.card"))
+    return [Place.of(card, files.sha256(card), d, s, s.eps[0]) for card in cards]
+
+
+def test_damaged_ones_are_nothing(finished):
     c, path = finished
-    file = next((path / "heatmaps").rglob("*.npz"))
     d, s = data.prepare(c), evaluate.Settings((2.0,), 20)
-    card = path / "cards" / f"{file.stem}.card"
-    assert heat._read(card, d, s) is not None
-    content = file.read_bytes()
-    file.write_bytes(content[: len(content) // 2])
-    assert heat._read(card, d, s) is None
-    file.write_bytes(content)
+    place, other = _places(path, d, s)
+    whole, content = place.read(), place.path.read_bytes()
+    assert whole.shape == (34, 20)
+    assert dataclasses.replace(place, path=other.path).read().shape == (34, 0)  # another card's
+    for damaged in (content[: len(content) // 2], b"", content[:-200] + bytes(200)):
+        place.path.write_bytes(damaged)
+        assert place.read().shape == (34, 0)
+    place.path.write_bytes(content)
+    np.testing.assert_array_equal(place.read(), whole)
+
+
+def test_only_what_is_missing_is_measured(finished, monkeypatch, capsys):
+    """More images, more norms, one card without anything: the same as from nothing, but for what was there."""
+    c, path = finished
+    d, cards = data.prepare(c), hand.find([path])
+    few, many = evaluate.Settings((2.0,), 8), evaluate.Settings((1.0, 2.0), 24)
+    places = [*_places(path, d, few), *_places(path, d, evaluate.Settings((1.0,)))]
+    kept = {p.path: p.path.read_bytes() for p in places if p.path.is_file()}
+    for place in places:
+        place.path.unlink(missing_ok=True)
+    whole = heat.evaluate(cards, d, many, print)
+    for place in places:
+        place.path.unlink()
+    asked = []
+    sweep = evaluate.image_by_image
+
+    def noted(one, images, labels, s, first=0, rows=0, label=""):
+        asked.append((len(one), s.eps, first))
+        return sweep(one, images, labels, s, first, rows, label)
+
+    monkeypatch.setattr(evaluate, "image_by_image", noted)
+    (first,) = heat.evaluate(cards[:1], d, few, print)
+    found = heat.evaluate(cards, d, many, print)
+    assert asked == [(1, (2.0,), 0), (1, (1.0,), 0), (1, (2.0,), 8), (1, (1.0, 2.0), 0)]
+    for one, other in zip(found, whole, strict=True):
+        assert one.wrong.shape == (2, 34, 24) and np.mean(one.wrong != other.wrong) < 0.01
+    np.testing.assert_array_equal(found[0].wrong[1:, :, :8], first.wrong)
+    np.testing.assert_array_equal(heat.evaluate(cards[:1], d, few, print)[0].wrong, first.wrong)
+    assert len(asked) == 4  # a part of what is there is there
+    for file, content in kept.items():
+        file.write_bytes(content)
+
+
+def test_an_interrupted_measurement_goes_on(finished, monkeypatch):
+    c, path = finished
+    d, s = data.prepare(c), evaluate.Settings((3.0,), 12)
+    cards, sweep = hand.find([path]), evaluate.image_by_image
+    monkeypatch.setattr(evaluate, "PIECE_SECONDS", 1e-9)
+    monkeypatch.setattr(evaluate, "FIRST", 34)  # an image at a time
+    monkeypatch.setattr(heat, "KEEP_SECONDS", 0)
+
+    def interrupted(*args, **kwargs):
+        for _, part in zip(range(5), sweep(*args, **kwargs), strict=False):
+            yield part
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "image_by_image", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        heat.evaluate(cards, d, s, print)
+    monkeypatch.undo()
+    assert all(place.read().shape == (34, 5) for place in _places(path, d, s))
+    found = [h.wrong for h in heat.evaluate(cards, d, s, print)]
+    (one,) = hand.load(cards)
+    fresh = evaluate.sweep(one, d.test_images, d.test_labels, s)
+    assert np.mean(np.stack(found) != fresh) < 0.01
 
 
 @pytest.mark.parametrize(

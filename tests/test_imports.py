@@ -38,7 +38,7 @@ RANKS = [
     {"deck"},
     {"deck_file", "export"},
     {"trials", "predict", "show", "quantize", "ledger"},
-    {"trainer", "estimate", "folder", "compare", "marks", "scores", "published"},
+    {"trainer", "estimate", "folder", "compare", "marks", "scores", "published", "heat_file"},
     {"heat"},
     {"heat_report"},
     {"run", "group", "robust_summary", "robust_tables", "robust_plot", "leaderboard"},

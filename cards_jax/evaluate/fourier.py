@@ -1,8 +1,9 @@
 """Errors under Fourier noise: every wave, every norm, every image (Yin et al. 2019; Diffenderfer et al. 2021, 2.3)."""
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ from cards_jax import fourier
 from cards_jax.progress import Progress
 
 PIECE_SECONDS = 5.0  # a piece of the sweep, after which progress is shown, takes about this long
+PIECE = 2**17  # noisy images of a card that one call of the program takes at most
+FIRST = 64  # of the first call, before the pace is known
 CPU_ROWS, ROWS = 32, 1000  # of a batch; a core's cache is small
 
 
@@ -32,91 +35,161 @@ class Settings:
     seed: int = 0
 
 
+# --- the sweep
+
+
 def sweep(
     hand: Any, images: np.ndarray, labels: np.ndarray, s: Settings, rows: int = 0, label: str = ""
 ) -> np.ndarray:
-    """Error rates float64 (R, E, H, W) of the cards of a `Hand`, in [0, 1]; low frequencies are in the centre.
+    """bool (R, E, D, N): under which waves, of which norms, the cards of a `Hand` are wrong about which images.
 
-    All cards see the same images and the same signs, which are drawn anew for every wave. One program is compiled for
-    all waves, norms and cards, and dispatched a few times, so that progress can be shown.
+    All cards see the same images and the same signs, which are drawn anew for every wave and image, whatever the other
+    images are. One program is compiled for all waves, norms and cards.
 
     Args:
       images: uint8 (N, H, W, C), of which the first `s.images` count.
       rows: noisy images of a batch; 0 is this backend's default. Signs do not depend on it.
       label: what the line of progress opens with.
     """
+    return np.concatenate(list(image_by_image(hand, images, labels, s, 0, rows, label)), -1)
+
+
+def image_by_image(
+    hand: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    s: Settings,
+    first: int = 0,
+    rows: int = 0,
+    label: str = "",
+) -> Iterator[np.ndarray]:
+    """What `sweep` gives, from image `first` on, in parts (R, E, D, n): the next n images, as soon as they are done.
+
+    The program is dispatched once in some seconds, so that progress can be shown.
+    """
     images, labels = images[: s.images], labels[: s.images]
-    H, W = images.shape[1:3]
-    waves = fourier.frequencies(H, W)
+    E, D = len(s.eps), len(fourier.frequencies(*images.shape[1:3]))
     count = counter(hand, s, rows)
-    most = (2**31 - 1) // (len(images) * len(s.eps)) - 1  # noisy images are counted in int32
-    wrong, pace, done = 0, None, 0
-    progress = Progress(len(waves), len(hand), len(images) * len(s.eps), label=label)
-    while done < len(waves):
+    begun, total = first * D * E, len(images) * D * E
+    progress = Progress(total, len(hand), 1, start_step=begun, label=label)
+    rest, pace, done = np.zeros((len(hand), 0), bool), None, begun
+    while done < total:
         seconds = time.monotonic()
-        step = max(1, int(PIECE_SECONDS * pace)) if pace else 1
-        stop = min(len(waves), done + min(step, most))
-        wrong = wrong + count(images, labels, done, stop)
+        step = max(1, int(PIECE_SECONDS * pace)) if pace else FIRST
+        stop = min(total, done + step)
+        rest = np.concatenate([rest, count(images, labels, done, stop)], 1)
         seconds = time.monotonic() - seconds
         # The first piece compiles the program: the second tells the pace.
-        if done:
+        if done > begun:
             pace = (stop - done) / max(seconds, 1e-6)
         else:
-            progress.compiled(seconds, stop)
+            progress.compiled(seconds, stop - done)
         done = stop
         progress.update(done)
+        if whole := rest.shape[1] // (D * E):
+            ready, rest = np.split(rest, [whole * D * E], 1)
+            yield ready.reshape(-1, whole, D, E).transpose(0, 3, 2, 1)
     progress.close()
-    return fourier.spread(wrong / len(images), H, W)
 
 
 def counter(hand: Any, s: Settings, rows: int = 0) -> Callable[..., np.ndarray]:
-    """(images, labels, start, stop) -> int (R, E, D): wrong answers under these waves, by one program."""
+    """(images, labels, start, stop) -> bool (R, stop - start): wrong answers to these noisy images, by one program.
+
+    Noisy images are in the order of their images, then of the waves, then of the norms.
+    """
     rows = rows or (CPU_ROWS if jax.default_backend() == "cpu" else ROWS)
     eps = np.asarray(s.eps, np.float32)
 
-    def count(predict: Callable, part: Array, parts: int, *shared: Array) -> Array:
-        return wrong(predict, s, rows, part, parts, *shared)
+    def count(images: np.ndarray, labels: np.ndarray, start: int, stop: int) -> np.ndarray:
+        each = len(eps) * len(fourier.frequencies(*images.shape[1:3]))
+        most = min(PIECE, each * len(images))
+        program, found = programs(-(-most // rows) * rows), []
+        for at in range(start, stop, most):
+            here = min(most, stop - at)
+            where = [np.int32(x) for x in (*divmod(at, each), here)]
+            found.append(program(images, labels, eps, *where)[:, :here].astype(bool))
+        return np.concatenate(found, 1)
 
-    program = hand.sums(count, 5)
-    return lambda images, labels, start, stop: program(
-        images, labels, eps, np.int32(start), np.int32(stop)
-    )
+    @functools.cache
+    def programs(size: int) -> Callable[..., np.ndarray]:
+        def f(predict: Callable, part: Array, parts: int, *shared: Array) -> Array:
+            return wrong(predict, s, rows, size, part, parts, *shared)
+
+        return hand.sums(f, 6)
+
+    return count
 
 
 def wrong(
     predict: Callable[[Array], Array],
     s: Settings,
     rows: int,
+    size: int,
     part: Array,
     parts: int,
     images: Array,
     labels: Array,
     eps: Array,
-    start: Array,
-    stop: Array,
+    image: Array,
+    skipped: Array,
+    count: Array,
 ) -> Array:
-    """int32 (E, D): wrong answers of one card on the batches of one part, under the waves from start to stop.
+    """uint8 (size,): 1 where one card is wrong about a noisy image, in the batches of one part, 0 in those of others.
 
-    Waves, norms and images are one axis, cut into batches of `rows`: small sets of images fill a batch with several
-    waves. Batch b belongs to part b % parts; start and stop are traced.
+    `count` noisy images, from that which comes `skipped` after the first one of `image`. All three are traced; what
+    stands behind them has no meaning. Images, waves and norms are one axis, cut into batches of `rows`, a divisor of
+    size: batch b belongs to part b % parts.
     """
     N, H, W, C = images.shape
     E, key = len(eps), jax.random.key(s.seed)
     waves = jnp.asarray(fourier.frequencies(H, W))
+    D = len(waves)
 
-    def noisy(wave: Array, norm: Array, image: Array) -> Array:
+    def noisy(image: Array, wave: Array, norm: Array) -> Array:
         sign = fourier.signs(key, wave, image, C)
         pattern = fourier.wave(*waves[wave], H, W, s.phase)
         return fourier.perturb(images[image] / jnp.float32(255), pattern, sign, eps[norm], s.clip)
 
-    def body(i: Array, counts: Array) -> Array:
-        at = (part + i * parts) * rows + jnp.arange(rows)
-        real = at < (stop - start) * E * N
-        wave, norm, image = start + at // (E * N), at // N % E, at % N
-        logits = predict(jax.vmap(noisy)(wave, norm, image))
-        missed = (jnp.argmax(logits, -1) != labels[image]) & real
-        return counts.at[norm, wave].add(missed.astype(jnp.int32), mode="drop")
+    def body(i: Array, found: Array) -> Array:
+        begin = (part + i * parts) * rows
+        at = skipped + begin + jnp.arange(rows)
+        mine, wave, norm = jnp.minimum(image + at // (E * D), N - 1), at // E % D, at % E
+        logits = predict(jax.vmap(noisy)(mine, wave, norm))
+        missed = jnp.argmax(logits, -1) != labels[mine]
+        return lax.dynamic_update_slice(found, missed.astype(jnp.uint8), (begin,))
 
-    batches = -((start - stop) * E * N // rows)  # rounded up
+    batches = -(-count // rows)
     mine = (batches - part + parts - 1) // parts
-    return lax.fori_loop(0, mine, body, jnp.zeros((E, len(waves)), jnp.int32))
+    return lax.fori_loop(0, mine, body, jnp.zeros(size, jnp.uint8))
+
+
+# --- what it found
+
+
+def errors(wrong: np.ndarray, H: int, W: int) -> np.ndarray:
+    """Error rates float64 (..., H, W) in [0, 1] of wrong answers (..., D, N); low frequencies are in the centre."""
+    return fourier.spread(wrong.mean(-1), H, W)
+
+
+def error_by_image(wrong_DN: np.ndarray, H: int, W: int) -> np.ndarray:
+    """float64 (N,): the share of the H x W cells of a map under whose wave a card is wrong about an image."""
+    return fourier.weights(H, W) @ wrong_DN
+
+
+def unevenness_by_image(wrong_DN: np.ndarray, H: int, W: int) -> np.ndarray:
+    """float64 (N,): what each image says of how uneven a map is; the mean is the standard deviation over its cells.
+
+    The map of N images is rougher than that of many, by the noise of their answers: its variance over cells is here the
+    mean over all pairs of two images of the covariance of their answers over cells, which has no such part. An image's
+    number is its mean covariance with the others, divided by that standard deviation: the linear part of the
+    deviations that other images would cause, so that images can be drawn anew. Zeros of a map without any unevenness,
+    and of a single image.
+    """
+    weights, count = fourier.weights(H, W), wrong_DN.shape[1]
+    if count < 2:
+        return np.zeros(count)
+    centred = wrong_DN - weights @ wrong_DN
+    with_all = (weights * centred.mean(1)) @ centred * count
+    with_others = (with_all - weights @ centred**2) / (count - 1)
+    variance = with_others.mean()
+    return with_others / np.sqrt(variance) if variance > 0 else np.zeros(count)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from cards_jax import config, folder, masks, pack, robust_summary
 from cards_jax.data import corrupted
 from cards_jax.data.corrupted import Source
+from cards_jax.evaluate.fourier import unevenness_by_image
 from cards_jax.fourier import radius
 from cards_jax.heat import Heat
 from cards_jax.heat_report import RINGS
@@ -202,15 +203,17 @@ def table(findings: Findings) -> list[Row]:
 
 
 def rings(card: Card, eps: Sequence[float]) -> Row:
-    """Mean errors of a heatmap over rings of frequencies, and how uneven it is: its standard deviation over cells."""
+    """Mean errors of a heatmap over rings of frequencies, and how uneven it is: its standard deviation over cells, as
+    it would be over many images."""
     row: Row = {}
-    distance = radius(*card.heat.errors.shape[1:])
-    for norm, errors in zip(eps, card.heat.errors, strict=True):
+    H, W = card.heat.errors.shape[1:]
+    distance = radius(H, W)
+    for norm, errors, wrong in zip(eps, card.heat.errors, card.heat.wrong, strict=True):
         for name, (low, high) in RINGS.items():
             row[f"heat_{norm:g}_{name}"] = float(
                 errors[(distance >= low) & (distance < high)].mean()
             )
-        row[f"heat_{norm:g}_std"] = float(errors.std())
+        row[f"heat_{norm:g}_std"] = float(unevenness_by_image(wrong, H, W).mean())
     return row
 
 

@@ -138,7 +138,7 @@ class Command:
             experiment.heat,
             s.images if args.images is None else args.images,
             s.heat_images,
-            s.eps,
+            s.eps if experiment.norms else (max(s.eps),),
             args.corruptions_dir,
             experiment.decks,
         )

@@ -26,6 +26,7 @@ COLOURS = {  # one for each method, in all figures
 }
 COLOURS_OF = figures.COLOURS  # by number
 MARKERS = "osD^vP*X"
+WRAP = 5  # maps of one norm that fit into one line
 
 
 def colour(label: str, number: int, beside: Sequence[str] = ()) -> str:
@@ -166,22 +167,29 @@ def heatmaps(
 
 
 def _maps(where, maps, eps, text, label, colours, limits) -> list[Path]:
+    """A column for each map and a line for each norm; of one norm the maps go on in a second line."""
     _, H, W = maps[0][1].shape
     edges = (-(W // 2) - 0.5, (W - 1) // 2 + 0.5, (H - 1) // 2 + 0.5, -(H // 2) - 0.5)
     style = {"cmap": colours, "vmin": limits[0], "vmax": limits[1], "extent": edges}
-    with figure(max(1.25 * len(maps) + 0.9, 4.5), 1.35 * len(eps) + 0.9) as fig:
-        grid = fig.subplots(len(eps), len(maps), squeeze=False, sharex=True, sharey=True)
-        for column, (name, errors) in zip(grid.T, maps, strict=True):
-            column[0].set_title(name, fontsize=8)
-            for axes, values in zip(column, errors, strict=True):
-                picture = axes.imshow(values, interpolation="nearest", **style)
-                axes.grid(False)
-                axes.set_xticks([-(W // 4), 0, W // 4])
-                axes.set_yticks([-(H // 4), 0, H // 4])
-                axes.tick_params(labelsize=6)
-        for axes, norm in zip(grid[:, 0], eps, strict=True):
-            axes.set_ylabel(rf"$\epsilon$ = {norm:g}", fontsize=8)
-        fig.colorbar(picture, ax=grid, label=label, aspect=14 * len(eps), pad=0.01)
+    wrapped = len(eps) == 1 and len(maps) > WRAP
+    columns, lines = (-(-len(maps) // 2), 2) if wrapped else (len(maps), len(eps))
+    with figure(max(1.25 * columns + 0.9, 4.5), 1.4 * lines + 0.7) as fig:
+        grid = fig.subplots(lines, columns, squeeze=False, sharey=True)
+        panels = list(grid.flat) if wrapped else list(grid.T.flat)
+        cells = [(name, errors[e]) for name, errors in maps for e in range(len(eps))]
+        for axes, (name, values) in zip(panels, cells, strict=False):
+            picture = axes.imshow(values, interpolation="nearest", **style)
+            if wrapped or axes.get_subplotspec().is_first_row():
+                axes.set_title(name, fontsize=8)
+            axes.grid(False)
+            axes.set_xticks([-(W // 4), 0, W // 4])
+            axes.set_yticks([-(H // 4), 0, H // 4])
+            axes.tick_params(labelsize=6)
+        for axes in panels[len(cells) :]:
+            axes.set_axis_off()
+        for i, axes in enumerate(grid[:, 0]):
+            axes.set_ylabel(rf"$\epsilon$ = {eps[0 if wrapped else i]:g}", fontsize=8)
+        fig.colorbar(picture, ax=grid, label=label, aspect=11 * lines, pad=0.01)
         caption(fig, text)
         return save(fig, where)
 

@@ -53,7 +53,8 @@ class Experiment:
     """A question, the runs that answer it, and the pictures and tables of the answer.
 
     runs: of a scale. draw: (Findings, Path) -> the files that it wrote. rules: claims, fixed before any run.
-    robust, heat: whether corruptions and heatmaps of its cards are measured; decks: whether decks are, when it draws.
+    robust, heat: whether corruptions and heatmaps of its cards are measured; norms: heatmaps at every norm of the
+    scale, not at the largest alone; decks: whether decks are measured, when it draws.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Experiment:
     rules: Callable[[Scale], Sequence[Any]] = lambda scale: ()
     robust: bool = True
     heat: bool = False
+    norms: bool = False
     decks: bool = False
     data: str = "cifar10"
 

@@ -17,7 +17,8 @@ class Scale:
     learning_rates, weight_decays, tune_seeds, tune_sparsity: the grid that every method is given, and on what it is
     chosen. holdout: images that choose, kept: those that are left out of the final trainings as well.
     common: fields of every run; popup, iterative, finetune, gradual: of ep and bp, lth and lrr, ft, gmp besides.
-    images, heat_images: of the test set, for corruptions and heatmaps; 0 is all. eps: norms of Fourier noise.
+    images, heat_images: of the test set, for corruptions and heatmaps; 0 is all. eps: norms of Fourier noise, of
+    which experiments that compare no norms take the largest.
     references: P of a deck's gate.
     """
 
@@ -113,7 +114,7 @@ NARROW = Scale(
     kept=1000,
     widths=(8, 16, 32),
     images=300,
-    heat_images=50,
+    heat_images=150,
     eps=(3.0, 4.0, 6.0),
     references=2000,
     common={
@@ -147,7 +148,7 @@ SMALL = Scale(
     kept=1000,
     widths=(16, 32, 64),
     images=300,
-    heat_images=25,
+    heat_images=75,
     eps=(3.0, 4.0, 6.0),
     references=2000,
     common={

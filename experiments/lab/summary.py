@@ -15,7 +15,7 @@ CORRUPTED = ("corrupted (%)", "min", "max")
 LEFT = ("run",)
 RELATIVE = (
     "To dense cards of the same network and augmentation, paired by seed: points, with 95% intervals bootstrapped over "
-    "seeds and images. Clean on all test images, corrupted on those that were corrupted, heatmaps over seeds alone."
+    "seeds and images. Clean on all test images, corrupted and heatmaps on those that they were measured on."
 )
 
 

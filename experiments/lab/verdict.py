@@ -3,7 +3,7 @@
 A claim is about a difference between two groups of cards that differ in one thing, paired by seed. It is answered where
 the 95% interval of the mean difference, bootstrapped over seeds and base images (all cells of an image together),
 excludes zero (or, of a claim that two are alike, lies within or outside its margin); else it is undecided. So it is
-with fewer than five seeds, whatever the interval. Heatmaps are means over images already: over seeds alone.
+with fewer than five seeds, whatever the interval. Of heatmaps all waves of an image stay together, at the largest norm.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from cards_jax import tabular
-from cards_jax.evaluate import bootstrap
+from cards_jax.evaluate import bootstrap, fourier
 from cards_jax.evaluate.bootstrap import Estimate
-from lab.collect import Card, Findings, rings
+from lab.collect import Card, Findings
 
 SEEDS = 5
 AGREES, DISAGREES, UNDECIDED = "agrees", "disagrees", "undecided"
@@ -71,14 +71,14 @@ _weights = functools.lru_cache(maxsize=3)(bootstrap.image_weights)
 
 
 def _each(findings: Findings, measure: str, card: Card) -> np.ndarray:
-    """What a card is worth image by image, (N,), clean on all test images; of heatmaps one number."""
+    """What a card is worth image by image, (N,), clean on all test images."""
     if measure == "corrupted":
         return card.right(findings.corrupted)
     if measure == "clean":
         return card.right_of_clean.astype(float)
-    eps = max(findings.wanted.eps)
-    row = rings(card, findings.wanted.eps)
-    return np.array([row[f"heat_{eps:g}_{'all' if measure == 'heat' else 'std'}"]])
+    wrong = card.heat.wrong[np.argmax(findings.wanted.eps)]
+    by_image = fourier.error_by_image if measure == "heat" else fourier.unevenness_by_image
+    return by_image(wrong, *card.heat.errors.shape[1:])
 
 
 def answer(estimate: Estimate | None, sign: int, within: float | None = None) -> str:
