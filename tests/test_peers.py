@@ -7,12 +7,13 @@ import socket
 import threading
 import time
 
+import numpy as np
 import pytest
 import runs
 from runs import Runner
 from team import Team
 
-from cards_jax import peers, realizations
+from cards_jax import data, hand, heat, peers, realizations
 from cards_jax.peers import Roll
 
 # --- the roll, over sockets of this process
@@ -379,3 +380,25 @@ def test_checkpoints_of_two_processes_are_continued_by_one_and_by_four(make, see
             assert mine["id"] == other["id"]
             assert mine["test_loss"] == pytest.approx(other["test_loss"], rel=0.02)
             assert mine["realised_sparsity"] == other["realised_sparsity"]
+
+
+@pytest.mark.slow
+def test_two_processes_measure_heatmaps_together(make):
+    runner = make("heatmaps", **CHANGES, evaluate__heatmap=(2.0, 4.0), evaluate__heatmap_images=10)
+    assert Team(runner, 2).codes() == [0, 0]
+    table = runner.path / "tables" / "heatmap.npz"
+    with np.load(table) as held:
+        together = held["errors"]
+    kept = sorted((runner.path / "heatmaps").rglob("*.npz"))
+    assert len(kept) == 8
+    kept[1].unlink()
+    table.unlink()
+    team = Team(runner, 2)
+    assert team.codes() == [0, 0] and "heatmaps: 7 of 8 are there already" in team.said(0)
+    for path in kept:
+        path.unlink()
+    s, d = heat.settings((2.0, 4.0), 10), data.prepare(runner.c)
+    alone = np.stack([h.errors for h in heat.evaluate(hand.find([runner.path]), d, s, print)])
+    with np.load(table) as held:
+        for found in (together, held["errors"]):
+            assert np.mean(np.abs(found - alone) > 0.01) < 0.02  # an image may be at a boundary
