@@ -353,6 +353,7 @@ def code_of(*arguments: str) -> int:
         (["--index=3", "--of=3"], "allowed is 0 to 2"),
         (["--gflops=0"], "--gflops"),
         (["--images=-1"], "--images=-1: allowed is 0 (all)"),
+        (["--heat_images=0"], "--heat_images=0: allowed is 1 or more"),
         (["--epochs=3"], "--epochs=3"),
         (["list", "--config.epoch=3"], "the nearest is 'epochs'"),
         (["list", "--config.epochs=0"], "epochs=0"),

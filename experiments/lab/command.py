@@ -58,6 +58,11 @@ def form(experiment: Experiment) -> argparse.ArgumentParser:
         type=int,
         help="test images that are corrupted, 0 is all; the scale's by default",
     )
+    add(
+        "--heat_images",
+        type=int,
+        help="test images of heatmaps; the scale's by default",
+    )
     add("--commands", action="store_true", help="list the commands of the runs")
     add("--corruptions_dir", help="CIFAR-10-C as a folder; else corruptions are made")
     for field, kind in DATA.items():
@@ -84,6 +89,8 @@ def parse(experiment: Experiment, argv: Sequence[str]) -> tuple[argparse.Namespa
         parser.error(f"--gflops={args.gflops}: allowed is a number above 0")
     if args.images is not None and args.images < 0:
         parser.error(f"--images={args.images}: allowed is 0 (all) or more")
+    if args.heat_images is not None and args.heat_images < 1:
+        parser.error(f"--heat_images={args.heat_images}: allowed is 1 or more")
     return args, fields
 
 
@@ -137,7 +144,7 @@ class Command:
             experiment.robust,
             experiment.heat,
             s.images if args.images is None else args.images,
-            s.heat_images,
+            s.heat_images if args.heat_images is None else args.heat_images,
             s.eps if experiment.norms else (max(s.eps),),
             args.corruptions_dir,
             experiment.decks,

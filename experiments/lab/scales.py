@@ -17,8 +17,8 @@ class Scale:
     learning_rates, weight_decays, tune_seeds, tune_sparsity: the grid that every method is given, and on what it is
     chosen. holdout: images that choose, kept: those that are left out of the final trainings as well.
     common: fields of every run; popup, iterative, finetune, gradual: of ep and bp, lth and lrr, ft, gmp besides.
-    images, heat_images: of the test set, for corruptions and heatmaps; 0 is all. eps: norms of Fourier noise, of
-    which experiments that compare no norms take the largest.
+    images, heat_images: of the test set, for corruptions (0 is all) and heatmaps. eps: norms of Fourier noise, of which
+    experiments that compare no norms take the largest.
     references: P of a deck's gate.
     """
 
