@@ -21,6 +21,8 @@ from cards_jax.tree import Tree
 
 REALIZATION, BATCH = "realization", "batch"
 MAPPINGS = ("loop", "vmap")
+SHARING = 0.15  # of a step: lost for each CPU device that shares a batch with another; Conv4, by measurement
+LEAST_ROWS = 16  # images of a batch that a CPU device gets for its share
 
 
 def use_cores(devices: int = 0, processes: int = 1) -> None:
@@ -142,8 +144,8 @@ def layout(
     """The mesh for a group of `count` realizations.
 
     Args:
-      split: devices that share one batch; 0 chooses one while there are at least as many realizations as devices, else
-        as many as are left over and divide the batch.
+      split: devices that share one batch; 0 chooses as many as are left over, where there are fewer realizations than
+        devices. On a CPU more of them share a batch where that is faster than padding: 3 realizations on 2 devices.
       batch_size: images per batch, which `split` has to divide.
       devices: how many to use; 0 is all.
       exact: the group keeps its size (it was begun elsewhere): the rows of the mesh divide it. Otherwise it is padded
@@ -166,13 +168,31 @@ def layout(
     if exact:
         rows, split = _dividing(count, batch_size, found, split)
     else:
-        spare = range(1, max(1, len(found) // count) + 1)
-        split = split or max(n for n in spare if len(found) % n == 0 and batch_size % n == 0)
-        rows = len(found) // split
+        splits = [split] if split else _splits(count, batch_size, found)
+        rows, split = min(((len(found) // n, n) for n in splits), key=partial(_seconds, count))
     grid = np.array(found[: rows * split]).reshape(rows, split)
     mesh = Mesh(grid, (REALIZATION, BATCH), axis_types=(AxisType.Auto,) * 2)
     loop = mapping == "loop" if mapping else found[0].platform == "cpu"
     return Layout(mesh, -(-count // rows) * rows, loop)
+
+
+def _splits(count: int, batch_size: int, found: Sequence[jax.Device]) -> list[int]:
+    """How many devices may share a batch, from the smallest; between processes only where devices are left over."""
+    here = len(found) // jax.process_count()
+    cpu = found[0].platform == "cpu"
+    return [
+        n
+        for n in range(1, len(found) + 1)
+        if len(found) % n == 0 and batch_size % n == 0
+        if n <= max(1, len(found) // count)
+        or (cpu and here % n == 0 and batch_size >= LEAST_ROWS * n)
+    ]
+
+
+def _seconds(count: int, mesh: tuple[int, int]) -> float:
+    """What a step takes on a mesh (rows, split), as a multiple of what one realization takes one device."""
+    rows, split = mesh
+    return -(-count // rows) / split * (1 + SHARING * (split - 1))
 
 
 def _has_all_processes(found: Sequence[jax.Device]) -> bool:
@@ -182,7 +202,7 @@ def _has_all_processes(found: Sequence[jax.Device]) -> bool:
 def _dividing(
     count: int, batch_size: int, found: Sequence[jax.Device], split: int
 ) -> tuple[int, int]:
-    """(rows, split) of the mesh with most rows whose rows divide a group of `count`, with a part for every process."""
+    """(rows, split) of the fastest mesh whose rows divide a group of `count`, with a part for every process."""
     meshes = [
         (rows, n)
         for rows in range(1, min(count, len(found)) + 1)
@@ -196,7 +216,7 @@ def _dividing(
             f"it does not divide among {len(found)} devices of {jax.process_count()} processes; "
             "go on with as many as before, or with one"
         )
-    return max(meshes)
+    return min(reversed(meshes), key=partial(_seconds, count))  # of equals that with most rows
 
 
 def fetch(tree: Tree) -> Tree:

@@ -67,7 +67,8 @@ def evaluate(
     todo = {path: names for path, names in missing.items() if names}
     names = [n for n in wanted if any(n in left for left in todo.values())]
     if len(paths) - len(todo):
-        say(f"{len(paths) - len(todo)} of {len(paths)} cards were evaluated before")
+        what = f"{len(paths) - len(todo)} of {len(paths)} cards were evaluated before"
+        say(f"{what} on {source.name}")
     if todo:
         askers = _askers([(p, cards[p]) for p in todo], source, batch_size)
         labels = _labels(source, clean)

@@ -10,6 +10,8 @@ import time
 import numpy as np
 import pytest
 import runs
+from hypothesis import given
+from hypothesis import strategies as st
 from runs import Runner
 from team import Team
 
@@ -164,10 +166,8 @@ def test_what_clusters_announce():
 
 
 class Device:
-    platform = "cpu"
-
-    def __init__(self, process: int):
-        self.process_index = process
+    def __init__(self, process: int, platform: str = "cpu"):
+        self.process_index, self.platform = process, platform
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ class Device:
         (3, 2, 1, (1, 2)),
         (3, 4, 1, (1, 4)),  # three rows would leave a process without a device
         (6, 4, 1, (2, 2)),
-        (6, 2, 2, (3, 1)),
+        (6, 2, 2, (2, 2)),
         (5, 2, 4, (5, 1)),
     ],
 )
@@ -188,6 +188,49 @@ def test_a_mesh_has_a_device_of_every_process(monkeypatch, count, processes, eac
     monkeypatch.setattr(realizations.jax, "process_count", lambda: processes)
     found = [Device(i // each) for i in range(processes * each)]
     assert realizations._dividing(count, 128, found, 0) == mesh
+
+
+@pytest.mark.parametrize(
+    ("count", "devices", "mesh"),
+    [
+        (1, 1, (1, 1)), (1, 2, (1, 2)), (2, 2, (2, 1)), (3, 2, (1, 2)), (5, 2, (1, 2)), (6, 2, (2, 1)),
+        (7, 2, (2, 1)), (3, 4, (4, 1)), (5, 4, (2, 2)), (1, 8, (1, 8)), (3, 8, (4, 2)),
+    ],
+)  # fmt: skip
+def test_devices_of_a_cpu_share_batches_where_padding_costs_more(monkeypatch, count, devices, mesh):
+    found = [Device(0)] * devices
+    splits = realizations._splits(count, 128, found)
+    meshes = [(devices // n, n) for n in splits]
+    assert min(meshes, key=functools.partial(realizations._seconds, count)) == mesh
+
+
+@given(
+    count=st.integers(1, 40),
+    each=st.sampled_from([1, 2, 3, 4, 6, 8, 16]),
+    processes=st.sampled_from([1, 1, 2, 4]),
+    batch=st.sampled_from([32, 60, 64, 100, 128]),
+    platform=st.sampled_from(["cpu", "gpu"]),
+)
+def test_a_padded_group_goes_on_with_the_mesh_that_it_began_with(
+    count, each, processes, batch, platform
+):
+    found = [Device(i // each, platform) for i in range(processes * each)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(realizations.jax, "process_count", lambda: processes)
+        patch.setattr(realizations.jax, "devices", lambda: found)
+        patch.setattr(realizations, "Mesh", lambda grid, *_, **__: FakeMesh(grid))
+        began = realizations.layout(count, batch_size=batch)
+        again = realizations.layout(began.group, batch_size=batch, exact=True)
+    assert (again.rows, again.split, again.group) == (began.rows, began.split, began.group)
+    assert began.rows * began.split == len(found)
+    assert platform == "cpu" or began.split <= max(1, len(found) // count)
+
+
+class FakeMesh:
+    def __init__(self, grid):
+        self.shape = dict(
+            zip((realizations.REALIZATION, realizations.BATCH), grid.shape, strict=True)
+        )
 
 
 def test_a_group_that_cannot_be_spread_over_all_processes_is_refused(monkeypatch):
