@@ -28,7 +28,7 @@ from lab.measure import Wanted
 
 AUGMENTS = ("augmix", "gaussian")
 AGNOSTIC, ADAPTIVE = "agnostic", "adaptive"
-VERSION = 1  # of what is kept
+VERSION = 2  # of what is kept
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,7 +36,8 @@ class Decks:
     """All decks of one method, size and way of predicting.
 
     label: of the method. size: cards of each. way: AGNOSTIC, ADAPTIVE, or "" of single cards.
-    clean: bool (D, N). corrupted: float (D, N), the share of the cells of the benchmark in which a deck is right.
+    clean: bool (D, M), on all test images. corrupted: float (D, N), the share of the cells of the benchmark in which a
+    deck is right, of the images that are corrupted.
     paper_bytes, true_bytes: means over the decks, of their cards alone.
     """
 
@@ -106,24 +107,23 @@ def measured(
     right = _read(path)
     if right is None:
         say(f"decks: {len(hands)} of {len(cards)} cards on {source.name}")
-        sets = list(_right(cards, hands, settings, clean, source))
-        right = np.stack(sets, 1)  # (decks, sets, N)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_arrays(path, bits=np.packbits(right, axis=-1), images=np.array(right.shape[-1]))
+        clean_DM, *cells = _right(cards, hands, settings, clean, source)
+        right = clean_DM, np.stack(cells, 1)
+        _write(path, right)
+    clean_DM, cells_DSN = right
     found, first = [], 0
     for kind in kinds:
-        mine = right[first : first + len(kind.hands)]
+        mine = slice(first, first + len(kind.hands))
         first += len(kind.hands)
         size = lambda key, k=kind: float(np.mean([sum(c.result[key] for c in h) for h in k.hands]))
         sizes = size("paper_bytes"), size("true_bytes")
-        found.append(
-            Decks(kind.label, kind.size, kind.way, mine[:, 0], mine[:, 1:].mean(1), *sizes)
-        )
+        rights = clean_DM[mine], cells_DSN[mine].mean(1)
+        found.append(Decks(kind.label, kind.size, kind.way, *rights, *sizes))
     return found
 
 
 def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.ndarray]:
-    """(decks, N) of every set of images: the clean ones, then each corruption and severity."""
+    """Of every set of images: (decks, M) of all clean ones, then (decks, N) of each corruption and severity."""
     whole = deck.of([card.path for card in cards])
     groups = [m.augmentation for m in whole.members]
     wanted = [g for g in dict.fromkeys(groups) if g.name in AUGMENTS]
@@ -132,7 +132,7 @@ def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.
     place = {card: i for i, card in enumerate(cards)}
     belongs = np.array([wanted.index(g) if g in wanted else -1 for g in groups])
     rows = [(way, np.array([place[card] for card in hand])) for way, hand in hands]
-    for images in _sets(clean, source):
+    for images, labels in _sets(clean, source):
         each_RNK = whole.each(images)
         distances = np.asarray(gated.choose(images).distances)
         nearest_N = np.repeat(distances.argmin(1), BATCH)[: len(images)]
@@ -142,15 +142,15 @@ def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.
             if way == ADAPTIVE:
                 weights = (belongs[own][:, None] == nearest_N).astype(np.float32)
             mean_NK = np.einsum("rnk,rn->nk", each_RNK[own], weights)
-            found.append(mean_NK.argmax(-1) == source.labels)
+            found.append(mean_NK.argmax(-1) == labels)
         yield np.stack(found)
 
 
-def _sets(clean: Clean, source: Source) -> Iterator[np.ndarray]:
-    count = len(source.labels)
-    yield clean.images[:count]
+def _sets(clean: Clean, source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    yield clean.images, clean.labels
     for name in source.names:
-        yield from source.read(name, 0, count)
+        for images in source.read(name, 0, len(source.labels)):
+            yield images, source.labels
 
 
 def of_cards(
@@ -180,10 +180,21 @@ def _digest(cards, hands, settings: gate.Settings, source: Source) -> str:
     return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
-def _read(path: Path) -> np.ndarray | None:
+Right = tuple[np.ndarray, np.ndarray]  # bool (decks, M), bool (decks, sets, N)
+
+
+def _write(path: Path, right: Right) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clean, cells = (np.packbits(x, axis=-1) for x in right)
+    counts = np.array([x.shape[-1] for x in right])
+    save_arrays(path, clean=clean, cells=cells, images=counts)
+
+
+def _read(path: Path) -> Right | None:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
-            count = int(held["images"])
-            return np.unpackbits(held["bits"], axis=-1, count=count).astype(bool)
+            pairs = zip((held["clean"], held["cells"]), held["images"].tolist(), strict=True)
+            clean, cells = (np.unpackbits(x, axis=-1, count=n).astype(bool) for x, n in pairs)
+            return clean, cells
     except (OSError, ValueError, KeyError, EOFError):
         return None
