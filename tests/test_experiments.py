@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))
 
 from lab import command, decks, measure, plan, process, summary, sweep, tuning, verdict  # noqa: E402
+from lab import estimate as estimates  # noqa: E402
 from lab.collect import Card, Findings  # noqa: E402
 from lab.plan import TUNE, Place, Run  # noqa: E402
 from lab.scales import SCALES, SMOKE  # noqa: E402
@@ -377,6 +378,20 @@ def test_lists_and_estimates_without_writing(capsys, tmp_path):
     assert code_of("list", "--commands", f"--workdir={tmp_path}") == 0
     assert "python -m cards_jax.main --config=configs/lrr_conv.py:conv2" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_measuring_is_estimated_too(capsys, tmp_path):
+    assert code_of("estimate", f"--workdir={tmp_path}", "--gflops=1") == 0
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("| measuring"))
+    c = plan.resolved(
+        Run("x", "X", "configs/dense_conv.py:conv2", {"data.name": "digits"}), Place(tmp_path)
+    )
+    wanted = measure.Wanted(True, True, 60, 500, (3.0, 6.0))
+    clean, corrupted, noisy = 360, 75 * 60, 360 * 2 * 514  # there are 360 test images only
+    assert estimates.images_measured(c, wanted) == clean + corrupted + noisy
+    assert estimates.images_measured(c, dataclasses.replace(wanted, robust=False)) == noisy
+    assert "measuring" in line and estimates.need(c).answer > 1e6
+    assert float(line.split("|")[3]) > 0
 
 
 PYTHON = """#!/bin/bash

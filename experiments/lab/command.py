@@ -209,22 +209,31 @@ class Command:
 
     def estimate(self) -> None:
         """What every run takes, and all together."""
-        body, total = [], [0, 0.0, 0.0, 0]
+        body, rate = [], 1e9 * self.args.gflops
+        cards, flops, seconds, disk, answers = 0, 0.0, 0.0, 0, 0.0
         for run in self.mine():
             step = sweep.look(run, self.named, self.place)
             c = step.config or plan.resolved(_alone(run), self.place)
             n = estimate.need(c, self.args.gflops)
-            done = step.state == sweep.DONE
-            numbers = [0, 0.0, 0.0, 0] if done else [n.cards, n.flops, n.seconds, n.disk]
-            total = [a + b for a, b in zip(total, numbers, strict=True)]
-            state = "finished" if done else estimate.words(n.seconds)
+            if run.role != TUNE:
+                answers += n.cards * n.answer * estimate.images_measured(c, self.wanted)
+            state = "finished"
+            if step.state != sweep.DONE:
+                state = estimate.words(n.seconds)
+                cards, flops = cards + n.cards, flops + n.flops
+                seconds, disk = seconds + n.seconds, disk + n.disk
             body.append([run.name, str(n.cards), f"{n.flops:.2g}", state])
             body[-1] += [f"{n.memory / 1e6:,.0f}", f"{n.disk / 1e6:,.0f}"]
-        last = ["to do", str(total[0]), f"{total[1]:.2g}", estimate.words(total[2]), ""]
-        body.append([*last, f"{total[3] / 1e6:,.0f}"])
+        if answers:
+            took = answers / rate
+            flops, seconds = flops + answers, seconds + took
+            body.append(["measuring", "", f"{answers:.2g}", estimate.words(took), "", ""])
+        last = ["to do", str(cards), f"{flops:.2g}", estimate.words(seconds), ""]
+        body.append([*last, f"{disk / 1e6:,.0f}"])
         head = ["run", "cards", "operations", "time", "MB for each in training", "MB on disk"]
         print(tabular.aligned(head, body, [True, *[False] * 5]))
-        print(f"Time at {self.args.gflops:g} x 10^9 operations a second, without measuring.")
+        print(f"Time at {self.args.gflops:g} x 10^9 operations a second.", end="")
+        print(" Measuring: of all cards, as if none was measured before." if answers else "")
 
     def check(self) -> None:
         """Raise ConfigError, before anything is trained, for what cannot be."""

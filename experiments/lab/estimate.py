@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import config, estimate, models, realizations, tree
+from cards_jax import config, estimate, fourier, models, realizations, tree
+from cards_jax.corruptions import BENCHMARK, SEVERITIES
 from cards_jax.trainer import distinct, phases_of, recipe_of, spec_of
+from lab.measure import Wanted
 
 # Floating-point operations a second of Conv4 in training (4e11 multiply-adds): two cores of an AMD EPYC reach 2.4e11.
 GFLOPS = 200.0
 START = 12.0  # seconds of a run for its start and its compilation, on the same cores
 IMAGES = {"digits": 1437, "cifar10": 50000, "cifar100": 50000}
+TEST_IMAGES = {"digits": 360}  # of others 10,000
+CELLS = len(BENCHMARK) * len(SEVERITIES)
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
 STATES = (
     3  # copies of the training state in a checkpoint: weights, momentum, frozen weights or mask
@@ -22,10 +26,14 @@ STATES = (
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """Of one run: cards, floating-point operations, seconds, bytes of a realization in memory, bytes on the disk."""
+    """Of one run: cards, floating-point operations, seconds, bytes of a realization in memory, bytes on the disk.
+
+    answer: floating-point operations of one card for one image.
+    """
 
     cards: int
     flops: float
+    answer: float
     seconds: float
     memory: int
     disk: int
@@ -58,7 +66,19 @@ def need(c: ConfigDict, gflops: float = GFLOPS) -> Need:
     saved = c.checkpoint.keep * STATES * 4 * tree.size(params) * trained
     cards = sum(int(size * (0.2 + 4 * (1 - p.sparsity))) for p in points)
     memory = estimate.realization_bytes(c, recipe, phases[0])
-    return Need(len(points), flops, START + flops / (1e9 * gflops), memory, saved + cards)
+    answer = 2.0 * estimate.multiply_adds(recipe)
+    seconds = START + flops / (1e9 * gflops)
+    return Need(len(points), flops, answer, seconds, memory, saved + cards)
+
+
+def images_measured(c: ConfigDict, wanted: Wanted) -> int:
+    """That each card answers when it is measured: clean ones, corrupted ones, ones with Fourier noise."""
+    test, side = TEST_IMAGES.get(c.data.name, 10_000), c.data.image_size or 32
+    few = lambda count: min(count or test, test)
+    found = test + CELLS * few(wanted.images) if wanted.robust or wanted.decks else 0
+    if wanted.heat:
+        found += few(wanted.heat_images) * len(wanted.eps) * len(fourier.frequencies(side, side))
+    return found
 
 
 def views_of(c: ConfigDict) -> int:
