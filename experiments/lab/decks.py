@@ -19,15 +19,19 @@ from typing import Any
 import numpy as np
 
 from cards_jax import data, deck, files, gate
+from cards_jax.corruptions import SEVERITIES
 from cards_jax.data.corrupted import Clean, Source
 from cards_jax.deck import BATCH, Deck
 from cards_jax.heat import save_arrays
+from cards_jax.progress import Progress
 from lab import measure
 from lab.collect import Card
 from lab.measure import Wanted
 
 AUGMENTS = ("augmix", "gaussian")
 AGNOSTIC, ADAPTIVE = "agnostic", "adaptive"
+# Images between two lines of progress: whole batches, each of which the gate is asked about.
+PIECE = 10 * BATCH
 VERSION = 2  # of what is kept
 
 
@@ -106,7 +110,7 @@ def measured(
     path = keep / "decks" / f"{_digest(cards, hands, settings, source)}.npz"
     right = _read(path)
     if right is None:
-        say(f"decks: {len(hands)} of {len(cards)} cards on {source.name}")
+        say(f"{len(hands)} decks and cards, made of {len(cards)} cards, on {source.name}")
         clean_DM, *cells = _right(cards, hands, settings, clean, source)
         right = clean_DM, np.stack(cells, 1)
         _write(path, right)
@@ -132,7 +136,9 @@ def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.
     place = {card: i for i, card in enumerate(cards)}
     belongs = np.array([wanted.index(g) if g in wanted else -1 for g in groups])
     rows = [(way, np.array([place[card] for card in hand])) for way, hand in hands]
-    for images, labels in _sets(clean, source):
+
+    def answers(images: np.ndarray) -> np.ndarray:
+        """What every deck says, (decks, n)."""
         each_RNK = whole.each(images)
         distances = np.asarray(gated.choose(images).distances)
         nearest_N = np.repeat(distances.argmin(1), BATCH)[: len(images)]
@@ -141,9 +147,20 @@ def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.
             weights = np.ones((len(own), len(images)), np.float32)
             if way == ADAPTIVE:
                 weights = (belongs[own][:, None] == nearest_N).astype(np.float32)
-            mean_NK = np.einsum("rnk,rn->nk", each_RNK[own], weights)
-            found.append(mean_NK.argmax(-1) == labels)
-        yield np.stack(found)
+            found.append(np.einsum("rnk,rn->nk", each_RNK[own], weights).argmax(-1))
+        return np.stack(found)
+
+    cells = len(source.names) * len(SEVERITIES)
+    progress = Progress(len(clean.labels) + cells * len(source.labels), len(cards), 1)
+    progress.label, done = "decks", 0
+    for images, labels in _sets(clean, source):
+        parts = []
+        for first in range(0, len(images), PIECE):
+            parts.append(answers(images[first : first + PIECE]))
+            done += parts[-1].shape[1]
+            progress.update(done)
+        yield np.concatenate(parts, 1) == labels
+    progress.close()
 
 
 def _sets(clean: Clean, source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -84,9 +84,14 @@ def _measures(findings: Findings) -> dict[str, str]:
 
 
 def _groups(findings: Findings) -> list[tuple[str, Group]]:
-    """(label, (run, sparsity)) of cards that did not diverge, in the order of declaration."""
+    """(label, (run, sparsity)) of cards that did not diverge, in the order of declaration.
+
+    Augmentations are named where there are several.
+    """
+    augment = {card.run.name: card.config.augment for card in findings.cards}
+    several = len(set(augment.values())) > 1
     return [
-        (run.label, (run.name, sparsity))
+        (f"{run.label}, {augment[run.name]}" if several else run.label, (run.name, sparsity))
         for run in findings.runs()
         for sparsity in findings.sparsities(run.name)
     ]
