@@ -8,8 +8,8 @@ add? The paper's decks have as many cards trained with AugMix as with Gaussian n
 that a spectral gate picks, agnostic ones all. It finds that adaptive decks of two are 1 to 2 points more robust than
 agnostic ones and about twice as fast, that decks of full-precision LRR cards lead, and that decks of binary cards
 (EP) match dense. Bubbles are as large as the memory of the paper's formula.
-Time: smoke 4 minutes on two cores; small 3 hours (AugMix with its consistency loss computes three views of an
-image); paper, WRN-18-2, a few days of an accelerator.
+Time: smoke 4 minutes on two cores; small 2 hours after figure1 (AugMix with its consistency loss computes
+three views of an image); paper, WRN-18-2, a few days of an accelerator.
 """
 
 import sys
