@@ -3,9 +3,12 @@
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
+
+import numpy as np
 
 MANIFEST = "manifest.json"
 
@@ -41,6 +44,13 @@ def deliver(path: Path, content: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
     return path
+
+
+def deliver_arrays(path: Path, **arrays: np.ndarray) -> Path:
+    """`deliver` of an .npz with these arrays."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    return deliver(path, content.getvalue())
 
 
 def sync(path: str | Path) -> None:

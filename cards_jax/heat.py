@@ -1,9 +1,8 @@
 """Heatmaps of cards: measured once, kept beside the card's run."""
 
 import dataclasses
-import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,7 @@ class _Store:
         """Images that are measured."""
         return self.held[path, norm].shape[1]
 
-    def missing(self) -> Iterator[tuple[int, tuple[float, ...], list[Path]]]:
+    def missing(self) -> list[tuple[int, tuple[float, ...], list[Path]]]:
         """(images that are measured, norms, cards) of what has to be measured together."""
         todo: dict[tuple[int, tuple[float, ...]], list[Path]] = {}
         for path in dict.fromkeys(path for path, _ in self.held):
@@ -114,8 +113,7 @@ class _Store:
             for n in sorted({n for n in counts.values() if n < self.s.images}):
                 eps = tuple(norm for norm, count in counts.items() if count == n)
                 todo.setdefault((n, eps), []).append(path)
-        for (n, eps), members in todo.items():
-            yield n, eps, members
+        return [(*key, members) for key, members in todo.items()]
 
     def add(self, path: Path, eps: Sequence[float], wrong: np.ndarray) -> None:
         """bool (E, D, n) of the next n images."""
@@ -156,10 +154,3 @@ def _checked(path: Path, d: Data) -> dict[str, Any]:
             "allowed are cards of one data set"
         )
     return file.meta
-
-
-def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """An .npz, whole or not at all."""
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    files.write_atomically(path, content.getvalue())

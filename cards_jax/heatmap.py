@@ -68,7 +68,7 @@ class Findings:
         stem.parent.mkdir(parents=True, exist_ok=True)
         about = {**dataclasses.asdict(self.settings), "images": self.images, "data": self.title}
         about |= {"fingerprint": self.data.fingerprint, "dense": len(self.dense)}
-        heat.save_arrays(
+        files.deliver_arrays(
             stem.with_name(f"{stem.name}.npz"),
             errors=np.stack([h.errors for h in cards]),
             cards=np.array([h.path.name for h in cards]),

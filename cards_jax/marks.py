@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 import json
 import zipfile
 from pathlib import Path
@@ -67,10 +66,8 @@ def write(path: Path, card_sha256: str, one: Marks) -> None:
     arrays = {field: getattr(one, field) for field in FIELDS}
     arrays["correct"] = np.packbits(one.correct, -1)
     header = {"format": FORMAT, "card": card_sha256, "sha256": _sums(arrays)}
-    content = io.BytesIO()
     header = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    np.savez_compressed(content, header=header, **arrays)
-    files.deliver(path, content.getvalue())
+    files.deliver_arrays(path, header=header, **arrays)
 
 
 def read(path: Path, card_sha256: str) -> Marks | None:

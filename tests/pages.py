@@ -9,7 +9,7 @@ import numpy as np
 
 from cards_jax import (
     config,
-    heat,
+    files,
     heat_report,
     pack,
     report,
@@ -145,7 +145,7 @@ def _measure(path: Path, title: str, results: list[dict], dense: list[dict]) -> 
     found, base = heats(results), heats(dense)
     every = [*found, *base]
     about = {"eps": EPS, "images": 20, "data": title, "dense": len(base), "clip": True}
-    heat.save_arrays(
+    files.deliver_arrays(
         path / "tables" / "heatmap.npz",
         errors=np.stack([h.errors for h in every]),
         cards=np.array([h.path.name for h in every]),

@@ -153,9 +153,9 @@ def wrong(
     def body(i: Array, found: Array) -> Array:
         begin = (part + i * parts) * rows
         at = skipped + begin + jnp.arange(rows)
-        mine, wave, norm = jnp.minimum(image + at // (E * D), N - 1), at // E % D, at % E
-        logits = predict(jax.vmap(noisy)(mine, wave, norm))
-        missed = jnp.argmax(logits, -1) != labels[mine]
+        which, wave, norm = jnp.minimum(image + at // (E * D), N - 1), at // E % D, at % E
+        logits = predict(jax.vmap(noisy)(which, wave, norm))
+        missed = jnp.argmax(logits, -1) != labels[which]
         return lax.dynamic_update_slice(found, missed.astype(jnp.uint8), (begin,))
 
     batches = -(-count // rows)

@@ -22,7 +22,6 @@ from cards_jax import data, deck, files, gate
 from cards_jax.corruptions import SEVERITIES
 from cards_jax.data.corrupted import Clean, Source
 from cards_jax.deck import BATCH, Deck
-from cards_jax.heat import save_arrays
 from cards_jax.progress import Progress
 from lab import measure
 from lab.collect import Card
@@ -201,10 +200,9 @@ Right = tuple[np.ndarray, np.ndarray]  # bool (decks, M), bool (decks, sets, N)
 
 
 def _write(path: Path, right: Right) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     clean, cells = (np.packbits(x, axis=-1) for x in right)
     counts = np.array([x.shape[-1] for x in right])
-    save_arrays(path, clean=clean, cells=cells, images=counts)
+    files.deliver_arrays(path, clean=clean, cells=cells, images=counts)
 
 
 def _read(path: Path) -> Right | None:
