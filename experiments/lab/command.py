@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from cards_jax import commands, files, tabular
 from cards_jax.config import ConfigError
-from lab import collect, estimate, measure, plan, process, summary, sweep, verdict
+from lab import collect, estimate, measure, plan, process, summary, sweep, tuning, verdict
 from lab.measure import Wanted
 from lab.plan import TUNE, Experiment, Place, Run
 from lab.scales import SCALES, Scale
@@ -62,6 +62,10 @@ def form(experiment: Experiment) -> argparse.ArgumentParser:
         "--heat_images",
         type=int,
         help="test images of heatmaps; the scale's by default",
+    )
+    add(
+        "--tuned",
+        help="a cards.csv of the same scale and data: its learning rates and weight decays, in place of tuning",
     )
     add("--commands", action="store_true", help="list the commands of the runs")
     add("--corruptions_dir", help="CIFAR-10-C as a folder; else corruptions are made")
@@ -150,6 +154,11 @@ class Command:
             experiment.decks,
         )
         self.out = self.place.workdir / "figures" / experiment.name
+        if args.tuned is not None:
+            path = Path(args.tuned)
+            rows = tuning.published(path)
+            names = tuning.adopt(self.runs, self.scale.name, self.place, rows, path)
+            self.say(f"chosen as in {path.name}: {', '.join(names) or 'nothing new'}")
 
     def run(self) -> int:
         """Do it."""

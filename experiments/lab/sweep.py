@@ -52,7 +52,12 @@ def look(run: Run, named: dict[str, Run], place: Place) -> Step:
 
 
 def finished(run: Run, c: ConfigDict, place: Place) -> bool:
-    """Whether all cards are there, a report was written after the last of them and, of a grid, the choice was made."""
+    """Whether all cards are there, a report was written after the last of them and, of a grid, the choice was made.
+
+    A grid whose choice was taken from a published table is finished without cards.
+    """
+    if run.role == TUNE and tuning.adopted(run, place):
+        return True
     there = mark(c).is_file() and all(path.is_file() for path in cards_of(c))
     return there and (run.role != TUNE or tuning.place_of(run, place).is_file())
 

@@ -1,7 +1,9 @@
 """Learning rate and weight decay of a method, chosen on holdout images among a grid that all methods are given."""
 
+import csv
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import numpy as np
 
 from cards_jax import files, folder
 from cards_jax.config import ConfigError
-from lab.plan import Place, Run, resolved
+from cards_jax.data import corrupted
+from lab.plan import TUNE, Place, Run, resolved
 
 SCALARS = ("learning_rate", "weight_decay")
 
@@ -66,3 +69,67 @@ def read(run: Run, place: Place) -> dict[str, Any] | None:
         return {k: (float(found[k]),) for k in SCALARS}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is damaged ({error}): delete it to choose anew") from None
+
+
+# --- choices that were made before, elsewhere
+
+
+def published(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that `collect` wrote; ConfigError where it is none."""
+    try:
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(f"tuned={path}: cannot be read ({error})") from None
+    needed = {"run", "scale", "network", "epochs", "data", *SCALARS}
+    if missing := sorted(needed.difference(rows[0] if rows else ())):
+        raise ConfigError(
+            f"tuned={path}: has no {', '.join(missing)}; allowed is a cards.csv that collect wrote"
+        )
+    return rows
+
+
+def adopt(
+    runs: Sequence[Run], scale: str, place: Place, rows: Sequence[dict[str, str]], path: Path
+) -> list[str]:
+    """Write down, as chosen, what the cards of a published table were trained with; names of the grids that this saves.
+
+    A grid counts where cards of runs that it tunes are in the table, at the same scale and on data of the same title.
+    What was chosen here already stays. Raises ConfigError for cards that differ in their rates, network or epochs.
+    """
+    found = []
+    for grid in (run for run in runs if run.role == TUNE):
+        users = [run.name for run in runs if run.tuned_by == grid.name]
+        c = resolved(grid, place)
+        title = corrupted.title_of(c.data.name, c.data.title)
+        mine = [
+            row
+            for row in rows
+            if row["run"] in users and (row["scale"], row["data"]) == (scale, title)
+        ]
+        where = place_of(grid, place)
+        if not mine or where.is_file():
+            continue
+        if strange := {row["network"] for row in mine} - {c.model.name}:
+            raise ConfigError(
+                f"tuned={path}: {mine[0]['run']} is {', '.join(strange)} there, here {c.model.name}"
+            )
+        points = {tuple(float(row[k]) for k in SCALARS) for row in mine}
+        if len(points) > 1:
+            raise ConfigError(
+                f"tuned={path}: cards of {', '.join(users)} have {len(points)} choices of "
+                f"{' and '.join(SCALARS)}; allowed is one"
+            )
+        choice = dict(zip(SCALARS, points.pop(), strict=True))
+        files.deliver(where, json.dumps({"adopted": path.name, **choice}, indent=1) + "\n")
+        found.append(grid.name)
+    return found
+
+
+def adopted(run: Run, place: Place) -> bool:
+    """Whether the choice of a grid was taken from a published table, so that its runs need not be there."""
+    path = place_of(run, place)
+    try:
+        return "adopted" in json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
