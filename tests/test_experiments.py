@@ -23,7 +23,7 @@ from lab.plan import TUNE, Place, Run  # noqa: E402
 from lab.scales import SCALES, SMOKE  # noqa: E402
 from lab.verdict import AGREES, DISAGREES, UNDECIDED, answer  # noqa: E402
 
-from cards_jax import config, folder, fourier  # noqa: E402
+from cards_jax import config, folder, fourier, tabular  # noqa: E402
 from cards_jax.evaluate import fourier as evaluate  # noqa: E402
 from cards_jax.evaluate.bootstrap import Estimate  # noqa: E402
 from cards_jax.heat import Heat  # noqa: E402
@@ -173,6 +173,66 @@ def test_the_grid_is_chosen_on_holdout_images_without_what_diverged():
         tuning.choose([row(0.2, None, 3)])
     with pytest.raises(ValueError, match="holdout"):
         tuning.choose([row(0.2, None)])
+
+
+CHOSEN = {
+    **{"run": "a", "scale": "smoke", "network": "conv2", "data": "digits"},
+    **{"learning_rate": "0.05", "weight_decay": "0.001"},
+}
+
+
+def written(path: Path, *rows: dict) -> Path:
+    path.write_text(tabular.csv_table(list(rows)))
+    return path
+
+
+def test_choices_of_a_published_table_take_the_place_of_tuning(tmp_path):
+    runs = plan.ordered([run_of("tune_a", role=TUNE, **GRID), run_of("a", tuned_by="tune_a")])
+    named, place = {r.name: r for r in runs}, Place(tmp_path)
+    network = plan.resolved(runs[0], place).model.name
+    row = CHOSEN | {"network": network}
+    table = written(tmp_path / "cards.csv", row, row, row | {"run": "b", "learning_rate": "9"})
+    rows = tuning.published(table)
+    adopt = lambda rows, scale="smoke": tuning.adopt(runs, scale, place, rows, table)
+    # Of another scale, of other data: nothing to adopt, and tuning stays to be done.
+    assert adopt(rows, "small") == [] == adopt([r | {"data": "CIFAR-10"} for r in rows])
+    assert sweep.look(named["tune_a"], named, place).state == sweep.READY
+    with pytest.raises(config.ConfigError, match="a is resnet18 there"):
+        adopt([row | {"network": "resnet18"}])
+    with pytest.raises(config.ConfigError, match="2 choices of learning_rate and weight_decay"):
+        adopt([row, row | {"weight_decay": "0.002"}])
+    assert adopt(rows) == ["tune_a"]
+    calls = []
+    sweep.sweep(runs, named, place, str, lambda *a: calls.append(a[0]) or trained(*a))
+    assert len(calls) == 1 and "--config.name=a" in calls[0]
+    step = sweep.look(named["a"], named, place)
+    assert step.state == sweep.DONE
+    assert (step.config.learning_rate, step.config.weight_decay) == ((0.05,), (0.001,))
+    # What stands there is not overwritten.
+    assert adopt([row | {"learning_rate": "0.5"}]) == []
+    assert sweep.look(named["a"], named, place).config.learning_rate == (0.05,)
+
+
+def test_a_choice_that_was_made_here_is_kept_and_its_runs_are_still_asked_for(tmp_path):
+    runs = plan.ordered([run_of("tune_a", role=TUNE, **GRID), run_of("a", tuned_by="tune_a")])
+    named, place = {r.name: r for r in runs}, Place(tmp_path)
+    sweep.sweep(runs, named, place, str, trained)
+    row = CHOSEN | {"network": plan.resolved(runs[0], place).model.name}
+    assert tuning.adopt(runs, "smoke", place, [row], tmp_path / "cards.csv") == []
+    assert sweep.look(named["a"], named, place).config.learning_rate == (0.2,)
+    plan.cards_of(plan.resolved(runs[0], place))[0].unlink()
+    assert sweep.look(named["tune_a"], named, place).state == sweep.READY
+
+
+@pytest.mark.parametrize(
+    "text, why", [("", "has no data"), ("run,scale\na,smoke\n", "weight_decay")]
+)
+def test_a_table_without_choices_is_refused(text, why, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(config.ConfigError, match=why):
+        tuning.published(tmp_path / "x.csv")
+    with pytest.raises(config.ConfigError, match="cannot be read"):
+        tuning.published(tmp_path / "none.csv")
 
 
 # --- verdicts

@@ -81,7 +81,7 @@ def published(path: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"tuned={path}: cannot be read ({error})") from None
-    needed = {"run", "scale", "network", "epochs", "data", *SCALARS}
+    needed = {"run", "scale", "network", "data", *SCALARS}
     if missing := sorted(needed.difference(rows[0] if rows else ())):
         raise ConfigError(
             f"tuned={path}: has no {', '.join(missing)}; allowed is a cards.csv that collect wrote"
@@ -95,7 +95,7 @@ def adopt(
     """Write down, as chosen, what the cards of a published table were trained with; names of the grids that this saves.
 
     A grid counts where cards of runs that it tunes are in the table, at the same scale and on data of the same title.
-    What was chosen here already stays. Raises ConfigError for cards that differ in their rates, network or epochs.
+    What was chosen here already stays. Raises ConfigError for cards of another network, or with several choices.
     """
     found = []
     for grid in (run for run in runs if run.role == TUNE):
