@@ -305,6 +305,7 @@ class GroupRun:
             "model": self.trainer.spec.name,
             "width": self.trainer.spec.width,
             "data": self.c.data.name,
+            "train_images": self.trainer.train_images,
             "sparsity": point.sparsity,
             "realised_sparsity": 1 - int(sets["test"]["nonzero"]) / total,
             "learning_rate": point.learning_rate,

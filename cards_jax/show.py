@@ -98,8 +98,10 @@ def _data(meta: dict[str, Any]) -> str:
     if "data_fingerprint" not in meta:
         return ""
     name = meta.get("config", {}).get("data.title") or meta.get("result", {}).get("data", "images")
+    trained = meta.get("result", {}).get("train_images")
+    count = f", trained on {trained:,} images" if trained else ""
     held = f", {meta['holdout']:,} images held out" if meta.get("holdout") else ", no holdout"
-    return f"{name} (fingerprint {meta['data_fingerprint']}){held}"
+    return f"{name} (fingerprint {meta['data_fingerprint']}){count}{held}"
 
 
 def _size(total: size.Row) -> str:

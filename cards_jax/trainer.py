@@ -138,7 +138,8 @@ class Trainer:
         self.layout = layout
         self.spec = spec_of(c, data)
         self.recipe = recipe_of(c, self.spec, layout)
-        self.steps_per_epoch = len(data.train_images) // c.batch_size
+        self.train_images = len(data.train_images)
+        self.steps_per_epoch = self.train_images // c.batch_size
         self.method = methods.method(c.method)
         self.shapes = list(layer_shapes(self.spec).values())
         self.size = sum(int(np.prod(s)) for s in self.shapes)

@@ -350,7 +350,9 @@ def test_the_summary_says_how_far_from_dense_every_group_is():
         f"{found.largest:+.2f}",
     ]
     assert -25 < found.mean < -15
-    assert "nothing left" not in means
+    assert "nothing left" not in means and "training images" not in means
+    made[0].result["train_images"] = 4000
+    assert "planted, 4,000 training images, scale smoke" in summary.means(findings)
     made[-1].__dict__["emptied"] = ["linear1"]
     assert "FT, 90%: 1 of 5 cards have nothing left of linear1." in summary.means(findings)
     for augment, said in (("augmix", True), ("plain", False)):

@@ -10,6 +10,7 @@ from cards_jax import pack, show, size
 RESULT = {
     **{"method": "bp", "scope": "global", "seed": 3, "learning_rate": 0.1, "weight_decay": 1e-4},
     **{"sparsity": 0.5, "realised_sparsity": 0.4999, "steps": 1200, "data": "digits"},
+    "train_images": 1037,
     **{
         "test_accuracy": 0.98611,
         "holdout_accuracy": 0.5,
@@ -37,7 +38,7 @@ def test_a_card_says_everything_that_it_knows(card, tmp_path):
         "method    bp, global, seed 3, learning rate 0.1, weight decay 0.0001, 1,200 steps",
         "sparsity  49.99% removed, 50.00% asked for",
         "accuracy  98.61% of test images, 50.00% of holdout images",
-        "data      digits (fingerprint 4ddbc8e4), 200 images held out",
+        "data      digits (fingerprint 4ddbc8e4), trained on 1,037 images, 200 images held out",
         "config    augment=gaussian, gaussian.sigma=0.2",
         f"size      {total.true:,} true bytes, {total.paper:,.0f} paper bytes, "
         f"{total.kept:,} of {total.weights:,} weights",

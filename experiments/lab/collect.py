@@ -29,8 +29,8 @@ Row = dict[str, Any]
 VERSIONS = ("commit", "cards_jax", "python", "jax", "jaxlib", "flax", "numpy", "device")
 HEAD = (
     *("experiment", "scale", "run", "label", "role", "network", "width", "method", "scope"),
-    *("augment", "epochs", "seed", "sparsity", "realised_sparsity", "learning_rate"),
-    *("weight_decay", "test_accuracy", "holdout_accuracy", "corrupted_accuracy"),
+    *("augment", "train_images", "epochs", "seed", "sparsity", "realised_sparsity"),
+    *("learning_rate", "weight_decay", "test_accuracy", "holdout_accuracy", "corrupted_accuracy"),
 )
 
 

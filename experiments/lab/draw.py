@@ -68,7 +68,9 @@ def about(findings: Findings, more: str = "") -> str:
     seeds = (
         f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}" if counts else "0"
     )
-    text = f"{findings.title}, scale {findings.scale.name}, n = {seeds} seeds."
+    trained = sorted({card.result.get("train_images") or 0 for card in findings.cards} - {0})
+    images = f", {' or '.join(f'{n:,}' for n in trained)} training images" if trained else ""
+    text = f"{findings.title}{images}, scale {findings.scale.name}, n = {seeds} seeds."
     if findings.source:
         text += f" Corrupted: {findings.source.name}; {len(findings.source.labels):,} images."
     if findings.missing:
