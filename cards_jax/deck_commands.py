@@ -45,6 +45,7 @@ from cards_jax.deck_inputs import (
     assembled,
     data_of,
     decks_of,
+    flavours_of,
     gate_of,
     gates_of,
     members_of,
@@ -133,11 +134,12 @@ def evaluate(args: argparse.Namespace) -> None:
             "data": known.fingerprint,
             "sizes": sizes,
             "transductive": not args.no_transductive,
+            "flavours": flavours_of(images, names),
         },
         count,
     )
     gates = {name: gates_of(d, known) for name, d in decks.items()}
-    weigh = {name: deck_table.sizes_of(d) for name, d in decks.items()}
+    weigh = {name: deck_table.sizes_of(d, gates[name]) for name, d in decks.items()}
     rows: list[deck_table.Row] = []
     for trial in deck_table.with_mixed(trials.corrupted(images, names, args.severities)):
         for name, d in decks.items():
@@ -231,6 +233,7 @@ def theorise(args: argparse.Namespace) -> None:
             "batch": args.batch,
             "attacked": args.attacked,
             "steps": args.steps,
+            "flavours": flavours_of(images, names),
         },
         len(d.groups) + len(sets),
     )

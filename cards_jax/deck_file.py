@@ -13,7 +13,6 @@ from cards_jax.deck import Deck, Member
 from cards_jax.gate import Augmentation, Gate
 from cards_jax.pack import CardFile
 
-STEP = np.dtype("<u2")  # of a reference feature: gate.GRID
 SUFFIX = ".deck"
 
 
@@ -40,7 +39,7 @@ def header(deck: Deck) -> dict[str, Any]:
 def true_bytes(deck: Deck) -> int:
     """The size of a deck's file."""
     front = len(container.wrap(header(deck), b"", container.DECK))
-    references = deck.gate.references_APF.size * STEP.itemsize if deck.gate else 0
+    references = deck.gate.references_APF.size * gate.STEP.itemsize if deck.gate else 0
     return front + sum(len(m.content) for m in deck.members) + references
 
 
@@ -57,7 +56,7 @@ def encode(deck: Deck) -> bytes:
     pieces = [m.content for m in deck.members]
     if deck.gate:
         steps = np.round(deck.gate.references_APF.astype(np.float64) * gate.GRID)
-        pieces.append(steps.astype(STEP).tobytes())
+        pieces.append(steps.astype(gate.STEP).tobytes())
     content = container.wrap(header(deck), b"".join(pieces), container.DECK)
     found = decode(content)
     same = [m.content for m in found.members] == [m.content for m in deck.members]
@@ -80,7 +79,7 @@ def decode(content: bytes) -> Deck:
     shape = [len(known["groups"]), *known["references"]] if known else [0, 0, 0]
     if not all(type(n) is int and n >= 0 for n in [*lengths, *shape]) or len(shape) != 3:
         raise ValueError(f"no deck has lengths {lengths} and references {shape}")
-    rest = shape[0] * shape[1] * shape[2] * STEP.itemsize
+    rest = shape[0] * shape[1] * shape[2] * gate.STEP.itemsize
     if sum(lengths) + rest != len(payload):
         raise ValueError("cards and references do not fit the payload")
     if known and 0 in shape:
@@ -91,7 +90,7 @@ def decode(content: bytes) -> Deck:
         file = CardFile(*encoding.decode(packed))
         members.append(Member(str(name), packed, file, Augmentation.of(*augmentation)))
         at += length
-    found = _gate(known, np.frombuffer(payload[at:], STEP).reshape(shape)) if known else None
+    found = _gate(known, np.frombuffer(payload[at:], gate.STEP).reshape(shape)) if known else None
     return Deck(tuple(members), found, fields["meta"])
 
 

@@ -5,6 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from cards_jax import config, corruptions, data, deck, deck_file, deck_table, gate, hand
 from cards_jax.commands import config_of
 from cards_jax.config import ConfigError
@@ -114,6 +116,11 @@ def gates_of(d: Deck, images: Data) -> dict[str, Gate]:
     return {f"{deck_table.ADAPTIVE}, {name}": known for name, known in named.items()}
 
 
+def flavours_of(images: np.ndarray, names: Sequence[str]) -> dict[str, str]:
+    """In which flavours these corruptions are made here."""
+    return {k: v for k, v in corruptions.flavours(images.shape[1]).items() if k in names}
+
+
 def names_of(text: str) -> tuple[str, ...]:
     """The corruptions of a command, from names and names of sets; ConfigError for what is none."""
     parts = [x for x in text.split(",") if x]
@@ -128,7 +135,7 @@ def test_set(members: Sequence[Member], args: argparse.Namespace, names: Sequenc
     title = _title(members, args)
     found = data_of(members, args)
     images, labels = found.test_images[: args.images], found.test_labels[: args.images]
-    notes = [f"{k}: {v}" for k, v in corruptions.flavours(images.shape[1]).items() if k in names]
+    notes = [f"{k}: {v}" for k, v in flavours_of(images, names).items()]
     text = f"{len(images)} test images of {title}." + f" {'; '.join(notes)}." * bool(notes)
     return found, images, labels, text
 

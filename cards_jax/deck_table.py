@@ -73,7 +73,8 @@ def measure(
     gates: Mapping[str, Gate] | None = None,
 ) -> Iterator[Row]:
     """`measure_one` of all sets."""
-    about = sizes_of(deck)
+    gates = own_gate(deck) if gates is None else gates
+    about = sizes_of(deck, gates)
     for trial in sets:
         yield from measure_one(deck, trial, labels, sizes, transductive, gates, about)
 
@@ -91,9 +92,8 @@ def measure_one(
 
     gates: {predictor: gate}; the deck's own by default. The shares are `to LABEL`. weigh: of `sizes_of`.
     """
-    if gates is None:
-        gates = {ADAPTIVE: deck.gate} if deck.gate else {}
-    weigh = weigh or sizes_of(deck)
+    gates = own_gate(deck) if gates is None else gates
+    weigh = weigh or sizes_of(deck, gates)
     each_RNK = deck.each(trial.images)
     gated = {name: Deck(deck.members, known) for name, known in gates.items()}
     about = {"corruption": trial.name, "severity": trial.severity}
@@ -115,18 +115,24 @@ def measure_one(
 
     for row in rows():
         plain = row["predictor"].removesuffix(f", {TRANSDUCTIVE}")
-        of = weigh[ADAPTIVE if plain.startswith(ADAPTIVE) else plain]
+        of = weigh[plain]
         yield {**row, **of, "asked": row.get("asked", of["cards"])}
 
 
-def sizes_of(deck: Deck) -> dict[str, Row]:
-    """{predictor: cards, paper_bytes, true_bytes}: of a card's file, the deck's file without and with its gate."""
+def own_gate(deck: Deck) -> dict[str, Gate]:
+    """{predictor: gate}: the deck's own, if it has one."""
+    return {ADAPTIVE: deck.gate} if deck.gate else {}
+
+
+def sizes_of(deck: Deck, gates: Mapping[str, Gate]) -> dict[str, Row]:
+    """{predictor: cards, paper_bytes, true_bytes}: of a card's file, the deck's file without a gate and with each."""
 
     def of_deck(d: Deck) -> Row:
         sizes = {"paper_bytes": deck_file.paper_bytes(d), "true_bytes": deck_file.true_bytes(d)}
         return {"cards": len(d), **sizes}
 
-    found = {AGNOSTIC: of_deck(Deck(deck.members)), ADAPTIVE: of_deck(deck)}
+    found = {AGNOSTIC: of_deck(Deck(deck.members))}
+    found |= {name: of_deck(Deck(deck.members, known)) for name, known in gates.items()}
     for name, member in zip(card_names(deck), deck.members, strict=True):
         total = size.table(member.content).total
         found[name] = {"cards": 1, "paper_bytes": total.paper, "true_bytes": total.true}

@@ -22,6 +22,7 @@ from cards_jax.spectrum import Spectrum
 
 PIECE = 256  # images whose features are computed at a time
 GRID = 2**16 - 1  # references are multiples of 1 / GRID: two bytes each, off by less than 8e-6
+STEP = np.dtype("<u2")  # of such a multiple in a file
 UNFOLDED = ("standard", "crop", "plain")  # crops and mirror images are no augmentation to a gate
 FREE = ("first", "consistency", "p")  # settings of an augmentation that references replace
 
@@ -186,6 +187,13 @@ def build(settings: Settings, groups: Sequence[Augmentation], images_NHWC: Array
     return Gate(settings, groups, gridded(np.stack([_filled(x) for x in found])))
 
 
+def reference_bytes(settings: Settings, groups: int, image_HWC: Sequence[int]) -> int:
+    """What the references of a gate weigh in a deck's file, without building it."""
+    image = jax.ShapeDtypeStruct(tuple(image_HWC), jnp.uint8)
+    features = jax.eval_shape(settings.spectrum, image)
+    return groups * settings.references * features.size * STEP.itemsize
+
+
 def _filled(references_PF: np.ndarray) -> np.ndarray:
     """Images of one colour have no features: another reference stands in for them, which changes no distance."""
     fine = np.isfinite(references_PF).all(1)
@@ -209,7 +217,7 @@ def _references(key, images_PHWC, spectrum: Spectrum, noise: float, groups) -> A
 
 def gridded(references_APF: np.ndarray) -> np.ndarray:
     """References as a file holds them: what is on the disk decides as what is in memory."""
-    return ungridded(np.round(references_APF.astype(np.float64) * GRID).astype(np.uint16))
+    return ungridded(np.round(references_APF.astype(np.float64) * GRID).astype(STEP))
 
 
 def ungridded(steps: np.ndarray) -> np.ndarray:

@@ -1,17 +1,17 @@
 """Heatmaps of several cards for people: rows averaged over seeds, tables, pictures."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cards_jax import figures, fourier
+from cards_jax import figures, fourier, summary
 from cards_jax.evaluate.fourier import Settings
 from cards_jax.heat import Heat
 
-POINT = ("method", "scope", "model", "sparsity", "learning_rate", "weight_decay")
+POINT = summary.POINT
 RINGS = {"all": (0, 9), "low": (0, 1 / 3), "mid": (1 / 3, 2 / 3), "high": (2 / 3, 9)}
 COLUMNS = ("card", "eps", "ring", "n", "error_mean", "error_min", "error_max", "to_dense")
 
@@ -25,14 +25,31 @@ class Row:
 
 
 def grouped(heats: Sequence[Heat], dense: bool = False) -> dict[str, list[Heat]]:
-    """Cards by method, sparsity and whatever else differs but the seed, in the order in which they first occur."""
-    results = [heat.meta.get("result", {}) for heat in heats]
-    varies = [k for k in POINT if len({r.get(k) for r in results}) > 1]
-    groups: dict[str, list[Heat]] = {}
-    for heat, result in zip(heats, results, strict=True):
-        label = _label(result, varies) if result else heat.path.stem
-        groups.setdefault("dense" if dense and not varies else label, []).append(heat)
-    return groups
+    """Cards by method, sparsity and whatever else differs but the seed, in the order in which they first occur.
+
+    Diverged ones are left out. Cards of another config are never seeds of one another.
+    """
+    alive = [h for h in heats if h.meta.get("result", {}).get("diverged_at") is None]
+    about = lambda key: [heat.meta.get(key) or {} for heat in alive]
+    results = summary.told_apart(about("result"), about("config"))
+    groups: dict[Any, list[Heat]] = {}
+    points: dict[Any, Any] = {}
+    for heat, result in zip(alive, results, strict=True):
+        key = tuple(result.get(k) for k in POINT) if result else heat.path.stem
+        groups.setdefault(key, []).append(heat)
+        points[key] = result
+    labels = {key: _label(r, _varying(points.values())) if r else key for key, r in points.items()}
+    if dense and not _varying(points.values()):
+        labels = dict.fromkeys(labels, "dense")
+    for label in set(labels.values()):
+        clash = [key for key in labels if labels[key] == label]
+        if (
+            len(clash) > 1
+        ):  # of cards whose methods differ rates are not shown, if they can be told without
+            varies = _varying([points[key] for key in clash])
+            for key in clash:
+                labels[key] = f"{label} {_rates(points[key], varies)}"
+    return {labels[key]: members for key, members in groups.items()}
 
 
 def rows(heats: Sequence[Heat], dense: bool = False) -> list[Row]:
@@ -41,17 +58,24 @@ def rows(heats: Sequence[Heat], dense: bool = False) -> list[Row]:
     return [Row(label, np.stack([heat.errors for heat in members])) for label, members in groups]
 
 
+def _varying(results: Iterable[dict[str, Any]]) -> list[str]:
+    results = list(results)
+    return [k for k in POINT if len({r.get(k) for r in results}) > 1]
+
+
 def _label(result: dict[str, Any], varies: Sequence[str]) -> str:
     words = [result.get("method", "card")]
-    words += [str(result[k]) for k in ("scope", "model") if k in varies]
+    words += [str(result[k]) for k in ("scope", "model", "run") if k in varies and result.get(k)]
     if result.get("sparsity"):
         words.append(f"{100 * result['sparsity']:.6g}%")
-    words += [
-        f"{short} {result[k]:g}"
-        for k, short in (("learning_rate", "lr"), ("weight_decay", "wd"))
-        if k in varies and "method" not in varies
-    ]
-    return " ".join(words)
+    if "method" not in varies:
+        words.append(_rates(result, varies))
+    return " ".join(filter(None, words))
+
+
+def _rates(result: dict[str, Any], varies: Sequence[str]) -> str:
+    short = {"learning_rate": "lr", "weight_decay": "wd"}
+    return " ".join(f"{word} {result[k]:g}" for k, word in short.items() if k in varies)
 
 
 def table(found: Sequence[Row], dense: Row | None, s: Settings) -> list[dict[str, Any]]:
@@ -108,6 +132,8 @@ def draw(
     Rows are methods and sparsities, columns norms, as in Figure 2 of the paper; blue is less error.
     """
     shown = [*([dense] if dense else []), *found]
+    if not shown:
+        return []  # all diverged
     about = f"{title}, {images} images"
     maps = [(row.label, 100 * row.errors.mean(0)) for row in shown]
     paths = _grid(stem, maps, s, about, "Error (%)", "jet", (0, 100))

@@ -16,9 +16,12 @@ COLUMNS = 5
 def draw(stem: Path, s: Summary) -> list[Path]:
     """Draws STEM.{png,svg}: a panel for each corruption, a line for each point from clean images to severity 5.
 
-    Lines are means over seeds, bands reach from the smallest to the largest. Returns the paths.
+    Lines are means over seeds, bands reach from the smallest to the largest. Returns the paths, none where
+    every card diverged.
     """
     names, curves = s.source.names, s.curves
+    if not any(curves.values()):
+        return []  # all diverged
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
     colours = dict(zip(s.labels, figures.colours(len(s.labels)), strict=True))

@@ -4,9 +4,10 @@ Everything is a fraction here but what is named in points. A *point* is what car
 """
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from cards_jax.evaluate import bootstrap, effective, exemplars, potential
 from cards_jax.evaluate.bootstrap import Estimate
 from cards_jax.marks import CLEAN
 from cards_jax.scores import Score
-from cards_jax.summary import POINT
+from cards_jax.summary import POINT, told_apart
 
 Row = dict[str, Any]
+Weights = Callable[[int], np.ndarray]
 FAMILIES = ("noise", "blur", "weather", "digital")
 MEANS = ("clean", *SETS, *FAMILIES, "without_noise", "without_jpeg")
 
@@ -78,10 +80,14 @@ KEYS = (*POINT, "card")
 
 
 def grouped(scores: Sequence[Score]) -> list[Group]:
-    """Cards by point, in the order of sparsity within a method; those without results of a run stand alone."""
+    """Cards by point, in the order of sparsity within a method; those without results of a run stand alone.
+
+    Cards of one point and another config are groups of their own.
+    """
     found: dict[tuple, list[Score]] = {}
-    for score in scores:
-        point = tuple(score.result.get(key) for key in POINT)
+    results = told_apart([s.result for s in scores], [s.config for s in scores])
+    for score, result in zip(scores, results, strict=True):
+        point = tuple(result.get(key) for key in POINT)
         found.setdefault((*point, None if score.result else score.name), []).append(score)
     order = lambda point: [
         (v is not None, isinstance(v, str), 0 if v is None else v) for v in point
@@ -129,7 +135,9 @@ def summarise(
     dense_groups, groups = grouped(dense), grouped(scores)
     shown = [*dense_groups, *groups]
     sets = subsets(source.names)
-    weights = bootstrap.image_weights(len(source.labels))
+    weights = functools.cache(
+        bootstrap.image_weights
+    )  # of as many images: of clean ones there may be fewer
     line = _line(population, sets)
     varies = lambda i: any(len({g.point[i] for g in part}) > 1 for part in (groups, dense_groups))
     keys = [k for i, k in enumerate(KEYS) if k in ("method", "sparsity") or varies(i)]
@@ -168,24 +176,30 @@ def _line(population: Sequence[Score], sets: Mapping) -> tuple[float, float] | N
 
 
 def _base(group: Group, dense: Sequence[Group]) -> Group | None:
-    """The dense group to compare with: of the same network, data, learning rate and weight decay, or the only one."""
+    """The dense group to compare with: of the same network, data, learning rate and weight decay, or the only one.
+
+    None where several could be meant.
+    """
     value = lambda g, *keys: [dict(zip(KEYS, g.point, strict=True))[k] for k in keys]
     near = [
         d for d in dense if d.scores and value(d, "model", "data") == value(group, "model", "data")
     ]
     rates = ("learning_rate", "weight_decay")
     same = [d for d in near if value(d, *rates) == value(group, *rates)]
-    return (same or (near if len(near) == 1 else [None]))[0]
+    meant = same or near
+    return meant[0] if len(meant) == 1 else None
 
 
-def _row(group: Group, base: Group | None, sets: Mapping, weights: np.ndarray, line) -> Row:
+def _row(group: Group, base: Group | None, sets: Mapping, weights: Weights, line) -> Row:
     row: Row = dict(zip(KEYS, group.point, strict=True))
     row |= {"n": len(group.scores), "n_diverged": group.diverged}
     if not group.scores:
         return row
     for name, members in sets.items():
         right = group.right(members)
-        row |= _named(f"{name}_accuracy", _within(bootstrap.interval(right, weights)))
+        row |= _named(
+            f"{name}_accuracy", _within(bootstrap.interval(right, weights(right.shape[1])))
+        )
         row |= _calibration(name, group, members)
         if base is not None:
             row |= _named(f"{name}_difference", _difference(group, base, members, weights))
@@ -233,11 +247,11 @@ def _pairs(group: Group, base: Group) -> list[int] | None:
     return [rows[seed] for seed in group.seeds] if matched else None
 
 
-def _difference(group: Group, base: Group, members: Sequence[str], weights) -> Estimate:
+def _difference(group: Group, base: Group, members: Sequence[str], weights: Weights) -> Estimate:
     pairs, mine, other = _pairs(group, base), group.right(members), base.right(members)
     if pairs is not None:
         other = other[pairs]
-    return bootstrap.difference(mine, other, weights, pairs is not None)
+    return bootstrap.difference(mine, other, weights(mine.shape[1]), pairs is not None)
 
 
 def _accuracy(group: Group, name: str) -> float | None:

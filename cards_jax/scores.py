@@ -26,11 +26,15 @@ MOST_AT_ONCE = 8192  # images of all cards together that one device computes at 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Score:
-    """One card and its marks on each corruption, and on clean images."""
+    """One card and its marks on each corruption, and on clean images.
+
+    config: the fields of its run that are not defaults.
+    """
 
     path: Path
     result: dict[str, Any]
     marks: dict[str, Marks]
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -92,7 +96,8 @@ def evaluate(
                     tallies[path].add(name, one)
             bar.update(done + 1)
         bar.close()
-    return [Score(p, cards[p].meta.get("result") or {}, tallies[p].marks) for p in paths]
+    about = lambda p, key: cards[p].meta.get(key) or {}
+    return [Score(p, about(p, "result"), tallies[p].marks, about(p, "config")) for p in paths]
 
 
 KEYS = ("predicted", "confidence", "loss")

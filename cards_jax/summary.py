@@ -5,8 +5,9 @@ differ in nothing but their seed. Accuracies and sparsities are fractions in dic
 and percent where people read them.
 """
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,32 @@ def _dense_accuracy(row: Row, baseline: Sequence[Row]) -> float | None:
     same = points.get((row["learning_rate"], row["weight_decay"]))
     group = same or (next(iter(points.values())) if len(points) == 1 else [])
     return _mean(group, "test_accuracy")
+
+
+def told_apart(results: Sequence[Row], configs: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The results, with `run` in those whose point cards of several configs share: the fields in which these differ.
+
+    configs: of each result, {field: value} of what is not a default. Cards of another width, augmentation or length of
+    training are no seeds of one another.
+    """
+    kinds: dict[tuple, dict[str, Mapping]] = {}
+    keys = [
+        (tuple(r.get(k) for k in POINT), json.dumps(dict(c), sort_keys=True))
+        for r, c in zip(results, configs, strict=True)
+    ]
+    for (point, text), own in zip(keys, configs, strict=True):
+        kinds.setdefault(point, {})[text] = own
+    out = []
+    for result, own, (point, _) in zip(results, configs, keys, strict=True):
+        there = kinds[point].values()
+        fields = sorted({k for other in there for k in other if _differs(k, there)})
+        words = [f"{k}={own[k]}" if k in own else f"{k} default" for k in fields]
+        out.append({**result, "run": ", ".join(words)} if words else result)
+    return out
+
+
+def _differs(field: str, configs: Iterable[Mapping[str, Any]]) -> bool:
+    return len({json.dumps(c.get(field)) for c in configs}) > 1
 
 
 def grouped(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple, list[Row]]:

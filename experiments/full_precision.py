@@ -36,7 +36,7 @@ def rules(scale):
     binary = (f"ep_layerwise_{scale.one}", scale.high)
     return [
         Rule("EP gains robustness without binary weights", "corrupted", full, dense, 1),
-        Rule("binary weights give EP no more than 1 point", "corrupted", binary, full, within=1.0),
+        Rule("binary weights give EP no more than 1 point", "corrupted", binary, full, most=1.0),
     ]
 
 

@@ -14,7 +14,7 @@ import sys
 
 from lab import command, draw
 from lab.plan import CONTROL, Experiment
-from lab.recipes import ITERATIVE, LABELS, family, varied
+from lab.recipes import ITERATIVE, LABELS, cycles_of, family, varied
 from lab.scales import SMOKE
 from lab.verdict import Rule
 
@@ -34,10 +34,8 @@ def runs(scale):
     tune, dense = family("dense", scale.one, scale)
     found = [tune, dense]
     for count in counts(scale):
-        fields = {"method": "dense_cyclic", "pruning.cycles": count}
-        found.append(
-            varied(dense, f"cycles{count}", f"dense, {count + 1} trainings", fields, CONTROL)
-        )
+        label, fields = f"dense, {count + 1} trainings", cycles_of(count, scale)
+        found.append(varied(dense, f"cycles{count}", label, fields, CONTROL))
     for method in ITERATIVE:
         tune, cards = family(method, scale.one, scale, (scale.middle,))
         found.append(tune)
@@ -59,7 +57,7 @@ def rules(scale):
             at(m, many),
             at(m, few),
             1,
-            control=(at(m, many), cyclic(many)),
+            control=(at(m, many), at(m, few), cyclic(many), cyclic(few)),
         )
         for m in ITERATIVE
     ]

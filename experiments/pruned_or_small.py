@@ -14,7 +14,7 @@ import sys
 
 from lab import command, draw
 from lab.plan import CONTROL, Experiment
-from lab.recipes import LABELS, family, levels_to, varied
+from lab.recipes import LABELS, cycles_of, family, levels_to, varied
 from lab.verdict import Rule
 
 from cards_jax import equal_bytes, models
@@ -43,7 +43,7 @@ def runs(scale):
         label = f"small dense of {LABELS[kind]}'s bytes"
         small = varied(dense, f"as_{kind}", label, width, CONTROL)
         found.append(small)
-        cycles = {"method": "dense_cyclic", "pruning.cycles": levels_to(scale.high, scale)}
+        cycles = cycles_of(levels_to(scale.high, scale), scale)
         if kind == "lrr":
             found.append(varied(small, "cyclic", f"{label}, LRR's cycles", cycles, CONTROL))
     return found
@@ -81,7 +81,9 @@ def figure(findings, out):
         return draw.save(fig, draw.stem(out, "pruned_or_small"))
 
 
-EXPERIMENT = Experiment("pruned_or_small", __doc__.splitlines()[0], runs, figure, rules)
+EXPERIMENT = Experiment(
+    "pruned_or_small", __doc__.splitlines()[0], runs, figure, rules, fixed=("data.image_size",)
+)
 
 if __name__ == "__main__":
     sys.exit(command.main(EXPERIMENT))

@@ -12,25 +12,18 @@ Time: smoke 3 minutes on two cores; small 4 hours; paper, Conv8, a day of an acc
 
 import sys
 
-from lab import command, draw, estimate
-from lab.plan import Experiment, Place, resolved
-from lab.recipes import ITERATIVE, LABELS, family, varied
+from lab import command, draw
+from lab.plan import Experiment
+from lab.recipes import ITERATIVE, LABELS, family, steps_of, varied
 from lab.scales import SMOKE
 from lab.verdict import Rule
 
 SHARES = (0.0, 0.05, 0.1, 0.25, 0.5)
+LENGTH = ("epochs", "batch_size", "holdout", "data.subset", "data.subset_per_class")
 
 
 def shares(scale):
     return SHARES[::2] if scale is SMOKE else SHARES
-
-
-def steps(scale, run):
-    """Steps of one training of a run: K is a number of steps."""
-    fields = {k: v for k, v in run.fields.items() if k != "pruning.rewind_steps"}
-    place = Place("runs", {"data.name": scale.data or "cifar10"})
-    c = resolved(type(run)(run.name, run.label, run.config, fields), place)
-    return c.epochs * (estimate.training_images(c) // c.batch_size)
 
 
 def runs(scale):
@@ -39,7 +32,7 @@ def runs(scale):
         tune, cards = family(method, scale.one, scale, (scale.middle,))
         found += [tune, cards]
         for share in shares(scale):
-            fields = {"pruning.rewind_steps": round(share * steps(scale, cards))}
+            fields = {"pruning.rewind_steps": round(share * steps_of(cards, scale)[0])}
             label = f"{LABELS[method]}, K = {100 * share:g}%"
             found.append(varied(cards, f"k{1000 * share:g}", label, fields))
     return found
@@ -74,7 +67,9 @@ def figure(findings, out):
     return paths
 
 
-EXPERIMENT = Experiment("rewind_point", __doc__.splitlines()[0], runs, figure, rules, heat=True)
+EXPERIMENT = Experiment(
+    "rewind_point", __doc__.splitlines()[0], runs, figure, rules, heat=True, fixed=LENGTH
+)
 
 if __name__ == "__main__":
     sys.exit(command.main(EXPERIMENT))

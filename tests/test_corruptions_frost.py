@@ -1,5 +1,6 @@
 """Where textures of frost come from, and that results can say so."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,8 @@ def test_made_up_textures_are_as_bright_and_grainy_as_the_photographs(fixtures_d
 def test_a_folder_of_photographs(tmp_path):
     folder = picture_folder(tmp_path / "photos")
     frost.use(folder)
-    assert frost.flavour() == "photos" and corruptions.flavours()["frost"] == "textures: photos"
+    assert re.fullmatch("photos [0-9a-f]{8}", frost.flavour())
+    assert corruptions.flavours()["frost"] == f"textures: {frost.flavour()}"
     first = np.asarray(Image.open(folder / "frost1.png"))
     np.testing.assert_array_equal(frost.textures(32).pixels[0], first[2::5, 2::5])  # a fifth
     assert tuple(frost.textures(64).extents[0]) == (120, 120)
@@ -103,9 +105,15 @@ def test_packed_textures(tmp_path):
     textures = {f"t{i}": np.full((40 + i, 50, 3), 40 * i, np.uint8) for i in range(5)}
     np.savez(path, **textures)
     frost.use(path)
-    assert frost.flavour() == "packed.npz" and tuple(frost.textures(32).extents[4]) == (44, 50)
+    before = frost.flavour()
+    assert before.startswith("packed.npz ") and tuple(frost.textures(32).extents[4]) == (44, 50)
     with pytest.raises(ConfigError, match="packed.npz.* too small for images of 64 pixels"):
         frost.textures(64)
+    other = tmp_path / "other" / "packed.npz"
+    other.parent.mkdir()
+    np.savez(other, **{**textures, "t0": textures["t1"]})
+    frost.use(other)
+    assert frost.flavour() != before and frost.flavour().startswith("packed.npz ")
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_tables(five, rows):
 
 
 def test_sizes_and_cards_that_are_asked(five, rows):
-    of = deck_table.sizes_of(five)
+    of = deck_table.sizes_of(five, {"adaptive": five.gate})
     assert of["adaptive"]["true_bytes"] == len(deck_file.encode(five))
     assert of["agnostic"]["true_bytes"] == len(deck_file.encode(Deck(five.members)))
     assert of["card 0 (plain)"]["true_bytes"] == len(five.members[0].content)
@@ -123,6 +123,13 @@ def test_several_gates(five):
     hard = find(found, predictor="adaptive, own", batch=20, order="as they come")
     assert hard["to plain"] == pytest.approx(1) and soft["asked"] == 5
     assert 0.5 < soft["to plain"] < 1
+    # A gate weighs what it does in a file, whether the deck was built with one or not.
+    bare = Deck(five.members)
+    asked = list(deck_table.measure(bare, list(sets())[:1], LABELS, (20,), gates=gates))
+    weights = {r["predictor"]: r["true_bytes"] for r in asked}
+    assert weights["adaptive, own"] == len(deck_file.encode(five)) > weights["agnostic"]
+    references = gate.reference_bytes(five.gate.settings, 2, five.image_HWC)
+    assert references == 2 * five.gate.references_APF.size
     d = Deck(five.members, gates["adaptive, own, soft"])
     assert soft["accuracy"] == accuracy(d.predict(decks.smooth(40), 20))
     text = deck_table.markdown(five, found)

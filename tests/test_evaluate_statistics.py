@@ -33,6 +33,11 @@ def test_calibration_error_against_a_loop():
     assert found > 0.1
 
 
+def test_a_network_that_answers_nan_is_sure_of_nothing():
+    found = calibration.bins(np.array([np.nan, 0.9]), np.array([False, True]))
+    assert calibration.error(found) == pytest.approx(0.05)
+
+
 def test_bins_of_several_sets_add_up():
     rng = np.random.default_rng(1)
     confidence, correct = rng.random(200), rng.random(200) < 0.5
@@ -103,6 +108,13 @@ def test_cells_of_one_image_are_no_further_evidence():
     cells = np.repeat(right[:, None], 75, axis=1).mean(1)
     assert bootstrap.interval(cells, weights) == pytest.approx(once)
     assert once.high - once.low > 2 * 1.96 * np.sqrt(0.21 / 1200)
+
+
+def test_of_two_seeds_the_interval_is_students():
+    level = np.array([[0.6], [0.7]]) + np.zeros((2, 50))
+    found = bootstrap.interval(level, bootstrap.image_weights(50))
+    half = 12.706 * np.std([0.6, 0.7], ddof=1) / np.sqrt(2)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.08)
 
 
 def test_one_seed_speaks_of_images_alone():

@@ -16,14 +16,26 @@ from ml_collections import ConfigDict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))
 
-from lab import command, decks, measure, plan, process, summary, sweep, tuning, verdict  # noqa: E402
+from lab import (  # noqa: E402
+    command,
+    decks,
+    deckwork,
+    measure,
+    plan,
+    process,
+    recipes,
+    summary,
+    sweep,
+    tuning,
+    verdict,
+)
 from lab import estimate as estimates  # noqa: E402
 from lab.collect import Card, Findings  # noqa: E402
 from lab.plan import TUNE, Place, Run  # noqa: E402
 from lab.scales import SCALES, SMOKE  # noqa: E402
 from lab.verdict import AGREES, DISAGREES, UNDECIDED, answer  # noqa: E402
 
-from cards_jax import config, folder, fourier, tabular  # noqa: E402
+from cards_jax import config, folder, fourier, tabular, trainer  # noqa: E402
 from cards_jax.evaluate import fourier as evaluate  # noqa: E402
 from cards_jax.evaluate.bootstrap import Estimate  # noqa: E402
 from cards_jax.heat import Heat  # noqa: E402
@@ -176,9 +188,13 @@ def test_the_grid_is_chosen_on_holdout_images_without_what_diverged():
 
 
 CHOSEN = {
-    **{"run": "a", "scale": "smoke", "network": "conv2", "data": "digits"},
+    **{"run": "a", "scale": "smoke", "network": "conv2", "data": "digits", "epochs": "5"},
     **{"learning_rate": "0.05", "weight_decay": "0.001"},
 }
+
+
+def chosen_for(c: ConfigDict) -> dict:
+    return {"network": c.model.name, "epochs": str(c.epochs)}
 
 
 def written(path: Path, *rows: dict) -> Path:
@@ -189,8 +205,7 @@ def written(path: Path, *rows: dict) -> Path:
 def test_choices_of_a_published_table_take_the_place_of_tuning(tmp_path):
     runs = plan.ordered([run_of("tune_a", role=TUNE, **GRID), run_of("a", tuned_by="tune_a")])
     named, place = {r.name: r for r in runs}, Place(tmp_path)
-    network = plan.resolved(runs[0], place).model.name
-    row = CHOSEN | {"network": network}
+    row = CHOSEN | chosen_for(plan.resolved(runs[0], place))
     table = written(tmp_path / "cards.csv", row, row, row | {"run": "b", "learning_rate": "9"})
     rows = tuning.published(table)
     adopt = lambda rows, scale="smoke": tuning.adopt(runs, scale, place, rows, table)
@@ -199,6 +214,10 @@ def test_choices_of_a_published_table_take_the_place_of_tuning(tmp_path):
     assert sweep.look(named["tune_a"], named, place).state == sweep.READY
     with pytest.raises(config.ConfigError, match="a is resnet18 there"):
         adopt([row | {"network": "resnet18"}])
+    with pytest.raises(config.ConfigError, match="a has 99 epochs there, here"):
+        adopt([row | {"epochs": "99"}])
+    with pytest.raises(config.ConfigError, match="cards of a: could not convert"):
+        adopt([row | {"learning_rate": ""}])
     with pytest.raises(config.ConfigError, match="2 choices of learning_rate and weight_decay"):
         adopt([row, row | {"weight_decay": "0.002"}])
     assert adopt(rows) == ["tune_a"]
@@ -217,11 +236,22 @@ def test_a_choice_that_was_made_here_is_kept_and_its_runs_are_still_asked_for(tm
     runs = plan.ordered([run_of("tune_a", role=TUNE, **GRID), run_of("a", tuned_by="tune_a")])
     named, place = {r.name: r for r in runs}, Place(tmp_path)
     sweep.sweep(runs, named, place, str, trained)
-    row = CHOSEN | {"network": plan.resolved(runs[0], place).model.name}
+    row = CHOSEN | chosen_for(plan.resolved(runs[0], place))
     assert tuning.adopt(runs, "smoke", place, [row], tmp_path / "cards.csv") == []
     assert sweep.look(named["a"], named, place).config.learning_rate == (0.2,)
     plan.cards_of(plan.resolved(runs[0], place))[0].unlink()
     assert sweep.look(named["tune_a"], named, place).state == sweep.READY
+
+
+@pytest.mark.parametrize("name", ("figure4", "iterations", "pruned_or_small", "scope", "width"))
+def test_choices_of_figure_1_serve_every_experiment_with_its_methods(name, tmp_path):
+    """Though these may train none of its cards: a method has one grid."""
+    table = ROOT / "results" / "cifar10_jpeg_figure1.csv"
+    rows, scale = tuning.published(table), SCALES["small"]
+    place = Place(tmp_path, {"data.name": "cifar10", "data.title": "CIFAR-10 (JPEG)"})
+    runs = plan.ordered(loaded(name).runs(scale))
+    found = tuning.adopt(runs, "small", place, rows, table)
+    assert found == [run.name for run in runs if run.role == TUNE] and found
 
 
 @pytest.mark.parametrize(
@@ -294,6 +324,28 @@ def test_pairs_of_seeds_decide_where_means_of_seeds_could_not(better, verdict):
     found = verdict_rows(Planted(better))[0]
     assert found["verdict"] == verdict and found["n"] == 5
     assert found["because_of_pruning"] == ("yes" if verdict == AGREES else "not shown")
+
+
+def test_more_of_what_lengthens_training_is_held_against_longer_training_too():
+    """`a` gains 10 points over `b` with more iterations; so does `c` over `d`, dense networks trained as long."""
+    planted = Planted(0.1)
+    planted.right |= {"c": planted.right["a"], "d": planted.right["b"], "e": planted.right["b"]}
+    at = {name: (name, 0.0) for name in "abcde"}
+    for other, because in (("c", "not shown"), ("e", "yes")):
+        control = (at["a"], at["b"], at[other], at["d"])
+        rule = verdict.Rule("more", "corrupted", at["a"], at["b"], 1, control=control)
+        found = verdict.judge(planted, [rule])[0]
+        assert (found["verdict"], found["because_of_pruning"]) == (AGREES, because)
+        assert found["control"] == f"a minus b, less {other} minus d"
+        expected = found["difference"] if other == "e" else 0
+        assert found["control_difference"] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "low, high, expected", [(-6, -4, AGREES), (-1, 1.5, UNDECIDED), (1.2, 3, DISAGREES)]
+)
+def test_no_more_than_is_one_sided(low, high, expected):
+    assert answer(estimate(low, high), 1, most=1.0) == expected
 
 
 def verdict_rows(planted):
@@ -390,7 +442,7 @@ def test_heatmaps_draw_images_too(images, decided):
 
 
 def test_decks_are_windows_of_a_ring_of_seeds_and_all_seeds_are_one():
-    seeds = {augment: [f"{augment}{i}" for i in range(5)] for augment in decks.AUGMENTS}
+    seeds = {augment: [OfSeed(augment, i) for i in range(5)] for augment in decks.AUGMENTS}
     for size, count in ((2, 5), (4, 5), (8, 5), (10, 1), (12, 0)):
         found = decks.members(seeds, size)
         assert len({frozenset(hand) for hand in found}) == len(found) == count
@@ -399,7 +451,49 @@ def test_decks_are_windows_of_a_ring_of_seeds_and_all_seeds_are_one():
         assert set(held) == {size // 2 if count > 1 else count}
         right = np.ones((count, 3), bool)
         if count:
-            assert {decks.Decks("", size, "", right, right, 0, 0).shared} == set(held)
+            firsts = tuple(range(count))
+            assert {decks.Decks("", size, "", right, right, 0, 0, firsts).shared} == set(held)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfSeed:
+    augment: str
+    seed: int
+
+    @property
+    def result(self):
+        return {"seed": self.seed}
+
+
+def test_decks_hold_cards_of_one_seed_of_both_augmentations_though_some_diverged():
+    augmix, gaussian = decks.AUGMENTS
+    alive = {augmix: (0, 2, 3, 4), gaussian: (0, 1, 2, 4)}
+    made = {a: [OfSeed(a, seed) for seed in seeds] for a, seeds in alive.items()}
+    hands = decks.members(made, 2)
+    assert [{card.seed for card in hand} for hand in hands] == [{0}, {2}, {4}]
+    assert decks.members({augmix: made[augmix]}, 2) == []
+
+
+def of_decks(firsts, size, rights) -> decks.Decks:
+    rights = np.asarray(rights, float)
+    return decks.Decks("x", size, "", rights > 0.5, rights, 0.0, 0.0, tuple(firsts))
+
+
+def test_decks_are_paired_by_the_seed_that_they_begin_with():
+    rng = np.random.default_rng(0)
+    level = rng.random(5)[:, None] + 0.05 * rng.random((5, 50))
+    dense = of_decks(range(5), 1, level)
+    some = of_decks((0, 2, 3, 4), 2, level[[0, 2, 3, 4]] + 0.01)
+    found = deckwork.difference(some, dense, "corrupted")
+    assert found.n == 4 and found[:3] == pytest.approx((1, 1, 1))
+    assert deckwork.difference(of_decks((7, 8), 2, level[:2]), dense, "corrupted") is None
+    # One deck of all seeds stands beside the mean of the others.
+    whole = of_decks((0,), 10, level.mean(0, keepdims=True) + 0.02)
+    found = deckwork.difference(whole, dense, "corrupted")
+    assert found.n == 1 and found.mean == pytest.approx(2)
+    # Decks of six share cards; of three that are left the interval is as wide as it can be said to be.
+    few = of_decks((0, 1, 2), 6, level[:3] + 0.01)
+    assert deckwork.difference(few, dense, "corrupted").n == 3
 
 
 # --- the command
@@ -424,7 +518,9 @@ def code_of(*arguments: str) -> int:
         (["--heat_images=0"], "--heat_images=0: allowed is 1 or more"),
         (["--epochs=3"], "--epochs=3"),
         (["list", "--config.epoch=3"], "the nearest is 'epochs'"),
-        (["list", "--config.epochs=0"], "epochs=0"),
+        (["list", "--config.batch_size=0"], "batch_size=0"),
+        (["list", "--config.epochs=24"], "epochs=24: runs of figure1 differ in it"),
+        (["list", "--config.sparsity=0.5"], "sparsity=0.5: runs of figure1 differ in it"),
         (["--workdir="], "workdir"),
         (["collect", "--workdir=nowhere"], "no run is finished there yet"),
         (["run", "--scale=small", "--data.dir=nowhere"], "nowhere"),
@@ -436,6 +532,47 @@ def test_mistakes_end_with_one_line_and_code_two(arguments, text, capsys, tmp_pa
     said = capsys.readouterr().err
     assert text in said and said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_what_runs_are_compared_for_is_not_overridden():
+    """Else twice the epochs would be as many, and a claim about them empty."""
+    for name, field, rests in (
+        ("width", "model.width", False),
+        ("figure4", "augment", False),
+        ("rewind_point", "epochs", True),
+    ):
+        experiment = loaded(name)
+        runs = plan.ordered(experiment.runs(SMOKE))
+        why = "rest on it" if rests else "differ in it"
+        with pytest.raises(config.ConfigError, match=f"config.{field}=7: runs of {name} {why}"):
+            plan.overridable(experiment, runs, {field: "7"})
+        plan.overridable(experiment, runs, {"seeds": "1,2", "checkpoint.keep": "1"})
+
+
+def test_more_seeds_are_no_more_tuning(tmp_path):
+    place = Place(tmp_path, {"data.name": "digits", "seeds": "0,1,2,3,4,5"})
+    grid, cards = recipes.family("ft", "conv2", SMOKE)
+    assert plan.resolved(grid, place).seeds == SMOKE.tune_seeds
+    assert plan.resolved(command._alone(cards), place).seeds == (0, 1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("scale", [SMOKE, SCALES["small"]], ids=lambda s: s.name)
+def test_controls_are_trained_for_as_long_as_what_they_control(scale, tmp_path):
+    place = Place(tmp_path, {"data.name": scale.data or "cifar10"})
+    runs = {run.name: run for run in loaded("figure1").runs(scale)}
+    net = scale.networks[0]
+
+    def steps(name: str) -> int:
+        """Of all trainings of the highest sparsity."""
+        c = plan.resolved(command._alone(runs[name]), place)
+        most = [p for p in config.points(c) if p.seed == c.seeds[0]][-1:]
+        return sum(p.steps for p in trainer.phases_of(c, most, epoch))
+
+    _, epoch = recipes.steps_of(runs[f"lrr_{net}"], scale)
+    whole = steps(f"lrr_{net}")
+    assert steps(f"dense_{net}_cyclic") == whole
+    for method in ("gmp", "ft"):
+        assert abs(steps(f"{method}_{net}_long") - whole) <= epoch / 2
 
 
 def test_lists_and_estimates_without_writing(capsys, tmp_path):

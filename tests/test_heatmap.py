@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -183,6 +184,36 @@ def test_rows_average_seeds_and_differences_are_in_points(tmp_path):
     ]  # fmt: skip
     text = (tmp_path / "h_difference.svg").read_text()
     assert text.count("<image") >= 2
+
+
+def of_card(seed: int, value: float, config=None, **result) -> Heat:
+    result = {"method": "lrr", "sparsity": 0.9, "learning_rate": 0.1, "seed": seed, **result}
+    meta = {"result": result, "config": config or {}}
+    return Heat(Path(f"{seed}.card"), meta, np.full((1, 8, 8), value))
+
+
+def test_cards_that_differ_in_more_than_their_seed_are_rows_of_their_own():
+    dense = of_card(0, 0.1, method="dense", sparsity=0.0)
+    for other in (
+        of_card(0, 0.8, learning_rate=0.01),
+        of_card(0, 0.8, config={"model.width": 16}),
+        of_card(1, 0.8, config={"augment": "augmix"}),
+    ):
+        found = heat_report.rows([dense, of_card(0, 0.2), of_card(1, 0.4), other])
+        assert [len(row.errors) for row in found] == [1, 2, 1]
+        assert found[1].errors.mean() == pytest.approx(0.3)
+        assert len({row.label for row in found}) == 3
+    label = heat_report.rows([of_card(0, 0.2), of_card(0, 0.2, {"model.width": 16})])[1].label
+    assert label == "lrr model.width=16 90%"
+
+
+def test_diverged_cards_have_no_heatmap_in_a_mean(tmp_path):
+    found = heat_report.rows([of_card(0, 0.1), of_card(1, 0.3), of_card(2, 0.9, diverged_at=7)])
+    assert len(found) == 1 and found[0].errors.mean() == pytest.approx(0.2)
+    assert heat_report.rows([of_card(2, 0.9, diverged_at=7)]) == []
+    s = evaluate.Settings((3.0,), 10)
+    assert heat_report.draw(tmp_path / "h", [], None, s, "noise", 10) == []
+    assert heat_report.table([], None, s) == []
 
 
 def test_rings_cover_the_map_once():

@@ -1,5 +1,6 @@
 """Scores summed up: means by hand, pairs by seed, what stands beside the benchmark, what people read."""
 
+import dataclasses
 from pathlib import Path
 
 import corrupted_files as fake
@@ -134,6 +135,30 @@ def test_published_columns_stand_beside_real_cifar_only():
     assert "RobustBench LRR deck" in text and "published numbers of other networks" in text
     (mean_row,) = [line for line in text.splitlines() if "mean of the fifteen" in line]
     assert "92.79" in mean_row and "73.46" in mean_row
+
+
+def test_cards_of_another_config_are_no_seeds_of_one_another():
+    wide = [dataclasses.replace(s, config={"model.width": 64}) for s in DENSE]
+    s = robust_summary.summarise(source(), "Squares", CARDS, [*DENSE, *wide])
+    assert s.labels[:2] == ["dense model.width default", "dense model.width=64"]
+    assert [row["n"] for row in s.rows[:2]] == [3, 3]
+    assert "benchmark_difference_mean" not in s.rows[2]  # whose baseline would it be?
+
+
+def test_there_may_be_fewer_clean_images_than_corrupted_ones():
+    few = [dataclasses.replace(s, marks={**s.marks, CLEAN: fewer(s.marks[CLEAN])}) for s in CARDS]
+    row = robust_summary.summarise(source(), "Squares", few).rows[0]
+    assert row["clean_accuracy_low"] <= row["clean_accuracy_mean"] <= row["clean_accuracy_high"]
+
+
+def fewer(m: Marks) -> Marks:
+    return dataclasses.replace(m, predicted=m.predicted[:, :20], correct=m.correct[:, :20])
+
+
+def test_where_all_cards_diverged_nothing_is_drawn(tmp_path):
+    dead = [score(seed, diverged_at=7) for seed in (0, 1)]
+    s = robust_summary.summarise(source(), "Squares", dead)
+    assert robust_plot.draw(tmp_path / "a", s) == [] and s.rows[0]["n_diverged"] == 2
 
 
 def test_cards_without_a_run_stand_by_their_file_names():

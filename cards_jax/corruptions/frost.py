@@ -1,6 +1,7 @@
 """Textures of frost: from a folder, from an installed imagecorruptions wheel, or made up."""
 
 import functools
+import hashlib
 import importlib.metadata
 import importlib.util
 from pathlib import Path
@@ -64,9 +65,10 @@ def textures(size: int) -> Textures:
 def _textures(size: int, chosen: str | None) -> Textures:
     if chosen is not None:
         path = Path(chosen)
-        return _stacked(
-            _packed(path, size) if path.suffix == ".npz" else _photographs(path, size), path.name
-        )
+        found = _packed(path, size) if path.suffix == ".npz" else _photographs(path, size)
+        # Two files of one name are told apart by what is in them, so that no measurement is taken for the other's.
+        own = hashlib.sha256(b"".join(image.tobytes() for image in found)).hexdigest()[:8]
+        return _stacked(found, f"{path.name} {own}")
     if (folder := _wheel()) is not None:
         version = importlib.metadata.version("imagecorruptions")
         return _stacked(_photographs(folder, size), f"imagecorruptions {version}")

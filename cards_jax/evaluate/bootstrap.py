@@ -87,6 +87,9 @@ def _parts(
     # The variance of a ring's mean over what that of its windows would make it, were these independent.
     wider *= np.sqrt(shared * (count - 1) / (count - shared))
     over_seeds = (shares - 1 / count) @ means
+    if count == 2:  # samples of two have three outcomes, whose quantiles are no interval
+        wider = stdtrit(1, 0.975) / NORMAL
+        over_seeds = rng.standard_normal(len(weights)) * means.std(ddof=1) / np.sqrt(2)
     return means, means.mean() + wider * over_seeds + (shares * over_images).sum(1)
 
 

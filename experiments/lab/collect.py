@@ -132,8 +132,8 @@ def gather(
     """Everything that is finished; what was not measured yet of it is measured here."""
     named, cards, missing = {run.name: run for run in runs}, [], []
     for run in runs:
-        step = sweep.look(run, named, place)
-        if step.state != sweep.DONE:
+        step = sweep.known(run, named, place)
+        if step is None or step.state != sweep.DONE:
             missing.append(run.name)
         elif run.role != TUNE:
             cards += _cards(run, step.config)

@@ -8,7 +8,8 @@ will take. `run` trains and measures without drawing: as one machine of n with -
 tidy table and answers the paper's claims, `draw` the figures; both take what is finished.
 
 CIFAR comes from --data.dir, or from the folders that CARDS_JAX_CIFAR10 and CARDS_JAX_CIFAR100 name; any other images
-from --data.name=folder --data.dir=PATH --data.title="...". --config.FIELD=VALUE overrides a field of every run.
+from --data.name=folder --data.dir=PATH --data.title="...". --config.FIELD=VALUE overrides a field of every run, one
+in which the runs do not differ; of seeds, those of all cards but not of tuning.
 """
 
 import argparse
@@ -143,6 +144,7 @@ class Command:
         self.place = place_of(experiment, self.scale, args, fields)
         self.runs = plan.ordered(experiment.runs(self.scale))
         self.named = {run.name: run for run in self.runs}
+        plan.overridable(experiment, self.runs, fields)
         s = self.scale
         self.wanted = Wanted(
             experiment.robust,
@@ -259,8 +261,8 @@ class Command:
         failed = sweep.sweep(runs, self.named, self.place, self.say)
         cards, c = [], None
         for run in runs:
-            step = sweep.look(run, self.named, self.place)
-            if step.state == sweep.DONE and run.role != TUNE:
+            step = sweep.known(run, self.named, self.place)
+            if step and step.state == sweep.DONE and run.role != TUNE:
                 c, cards = step.config, cards + plan.cards_of(step.config)
         if cards and (self.wanted.robust or self.wanted.heat):
             failed += self._measured(c, list(dict.fromkeys(cards)))

@@ -41,7 +41,8 @@ class Decks:
     label: of the method. size: cards of each. way: AGNOSTIC, ADAPTIVE, or "" of single cards.
     clean: bool (D, M), on all test images. corrupted: float (D, N), the share of the cells of the benchmark in which a
     deck is right, of the images that are corrupted.
-    paper_bytes, true_bytes: means over the decks, of their cards alone.
+    paper_bytes, true_bytes: means over the decks, true ones with the references of the gate where one is asked.
+    firsts: the seed that each deck begins with, by which decks are paired.
     """
 
     label: str
@@ -51,6 +52,7 @@ class Decks:
     corrupted: np.ndarray
     paper_bytes: float
     true_bytes: float
+    firsts: tuple[int, ...]
 
     @property
     def shared(self) -> int:
@@ -69,12 +71,14 @@ class Kind:
 
 
 def members(cards: dict[str, Sequence[Card]], size: int) -> list[list[Card]]:
-    """The cards of every deck of a size: half of them of each augmentation, seeds in a ring.
+    """The cards of every deck of a size: half of them of each augmentation, seeds that both have in a ring.
 
     A ring of R seeds has R decks; one where half a deck has as many cards as there are seeds, none where it has more.
     """
-    rings = [list(cards.get(a, ())) for a in AUGMENTS]
-    count, half = min(map(len, rings)), size // 2
+    by_seed = [{card.result["seed"]: card for card in cards.get(a, ())} for a in AUGMENTS]
+    common = [seed for seed in by_seed[0] if all(seed in own for own in by_seed)]
+    rings = [[own[seed] for seed in common] for own in by_seed]
+    count, half = len(common), size // 2
     number = count if half < count else int(half == count)
     return [[ring[(i + k) % count] for ring in rings for k in range(half)] for i in range(number)]
 
@@ -120,8 +124,12 @@ def measured(
         first += len(kind.hands)
         size = lambda key, k=kind: float(np.mean([sum(c.result[key] for c in h) for h in k.hands]))
         sizes = size("paper_bytes"), size("true_bytes")
+        if kind.way == ADAPTIVE:
+            references = gate.reference_bytes(settings, len(AUGMENTS), clean.images.shape[1:])
+            sizes = sizes[0], sizes[1] + references
         rights = clean_DM[mine], cells_DSN[mine].mean(1)
-        found.append(Decks(kind.label, kind.size, kind.way, *rights, *sizes))
+        firsts = tuple(hand[0].result["seed"] for hand in kind.hands)
+        found.append(Decks(kind.label, kind.size, kind.way, *rights, *sizes, firsts))
     return found
 
 
@@ -130,8 +138,10 @@ def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.
     whole = deck.of([card.path for card in cards])
     groups = [m.augmentation for m in whole.members]
     wanted = [g for g in dict.fromkeys(groups) if g.name in AUGMENTS]
-    known = gate.build(settings, wanted, data.prepare(cards[0].config).train_images)
-    gated = Deck(tuple(m for m in whole.members if m.augmentation in wanted), known)
+    gated = None
+    if any(way == ADAPTIVE for way, _ in hands):
+        known = gate.build(settings, wanted, data.prepare(cards[0].config).train_images)
+        gated = Deck(tuple(m for m in whole.members if m.augmentation in wanted), known)
     place = {card: i for i, card in enumerate(cards)}
     belongs = np.array([wanted.index(g) if g in wanted else -1 for g in groups])
     rows = [(way, np.array([place[card] for card in hand])) for way, hand in hands]
@@ -139,8 +149,9 @@ def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.
     def answers(images: np.ndarray) -> np.ndarray:
         """What every deck says, (decks, n)."""
         each_RNK = whole.each(images)
-        distances = np.asarray(gated.choose(images).distances)
-        nearest_N = np.repeat(distances.argmin(1), BATCH)[: len(images)]
+        if gated:
+            distances = np.asarray(gated.choose(images).distances)
+            nearest_N = np.repeat(distances.argmin(1), BATCH)[: len(images)]
         found = []
         for way, own in rows:
             weights = np.ones((len(own), len(images)), np.float32)

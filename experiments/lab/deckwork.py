@@ -6,6 +6,7 @@ from typing import Any
 
 from cards_jax import files, gate, tabular
 from cards_jax.evaluate import bootstrap
+from cards_jax.evaluate.bootstrap import Estimate
 from lab import decks, draw, verdict
 from lab.collect import Findings
 from lab.decks import ADAPTIVE, AGNOSTIC, AUGMENTS, Decks
@@ -103,17 +104,34 @@ def _judged(
     }
     estimate = None
     if a and b:
-        sides = [100 * getattr(d, measure).astype(float) for d in (a, b)]
-        count = min(map(len, sides))
-        weights = bootstrap.image_weights(sides[0].shape[1])
-        shared = max(d.shared for d in (a, b)) if count > 1 else 1
-        pair = sides[0][:count], sides[1][:count]
-        estimate = bootstrap.difference(*pair, weights, paired=True, shared=shared)
+        estimate = difference(a, b, measure)
     row |= {"n": estimate.n if estimate else 0}
     keys = dict(difference="mean", low="low", high="high", smallest="smallest", largest="largest")
     row |= {k: estimate and getattr(estimate, v) for k, v in keys.items()}
     row["verdict"] = verdict.answer(estimate, sign, within)
     return row | {"paper": paper, "because_of_pruning": ""}
+
+
+def difference(a: Decks, b: Decks, measure: str) -> Estimate | None:
+    """Of two kinds of decks in points, paired by the seed that they begin with; None where no seed has both.
+
+    One deck of all seeds is held against the mean of the others.
+    """
+    sides = [100 * getattr(d, measure).astype(float) for d in (a, b)]
+    if 1 in map(len, sides):
+        sides = [side.mean(0, keepdims=True) for side in sides]
+    else:
+        common = [seed for seed in a.firsts if seed in b.firsts]
+        if not common:
+            return None
+        sides = [
+            side[[d.firsts.index(seed) for seed in common]]
+            for side, d in zip(sides, (a, b), strict=True)
+        ]
+    count = len(sides[0])
+    shared = min(max(d.shared for d in (a, b)), max(count - 1, 1))
+    weights = bootstrap.image_weights(sides[0].shape[1])
+    return bootstrap.difference(*sides, weights, paired=True, shared=shared)
 
 
 def rows(found: Sequence[Decks]) -> list[dict[str, Any]]:

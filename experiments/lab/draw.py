@@ -144,7 +144,7 @@ def heatmaps(
     if not shown:
         return []
     eps = findings.wanted.eps
-    settings = Settings(eps, findings.wanted.heat_images)
+    settings = Settings(eps, shown[0][1][0].heat.wrong.shape[-1])
     as_rows = lambda pairs: [
         heat_report.Row(k, np.stack([c.heat.errors for c in v])) for k, v in pairs
     ]

@@ -14,6 +14,7 @@ from lab.scales import Scale
 
 Fields = Mapping[str, Any]
 TUNE, MAIN, CONTROL = "tune", "main", "control"
+FREE = ("seeds",)  # may be overridden though runs differ in them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Experiment:
     """A question, the runs that answer it, and the pictures and tables of the answer.
 
     runs: of a scale. draw: (Findings, Path) -> the files that it wrote. rules: claims, fixed before any run.
+    fixed: fields on which the runs rest (a step that is a share of a training), so that no override may change them.
     robust, heat: whether corruptions and heatmaps of its cards are measured; norms: heatmaps at every norm of the
     scale, not at the largest alone; decks: whether decks are measured, when it draws.
     """
@@ -67,6 +69,7 @@ class Experiment:
     norms: bool = False
     decks: bool = False
     data: str = "cifar10"
+    fixed: tuple[str, ...] = ()
 
 
 def flag(field: str, value: Any) -> str:
@@ -78,8 +81,12 @@ def flag(field: str, value: Any) -> str:
 
 
 def arguments(run: Run, place: Place, more: Fields = ()) -> list[str]:
-    """The arguments of `python -m cards_jax.main` for a run; `more` is what other runs decided."""
-    fields = {"name": run.name, **run.fields, **place.fields, **dict(more)}
+    """The arguments of `python -m cards_jax.main` for a run; `more` is what other runs decided.
+
+    A grid keeps its own seeds.
+    """
+    over = {k: v for k, v in place.fields.items() if run.role != TUNE or k not in FREE}
+    fields = {"name": run.name, **run.fields, **over, **dict(more)}
     return [
         f"--config={run.config}",
         f"--workdir={place.workdir}",
@@ -98,6 +105,36 @@ def resolved(run: Run, place: Place, more: Fields = ()) -> ConfigDict:
 @functools.cache
 def _parsed(command: tuple[str, ...]) -> ConfigDict:
     return main.parse(["cards_jax", *command])[1]
+
+
+def overridable(experiment: Experiment, runs: Sequence[Run], fields: Fields) -> None:
+    """Raise ConfigError for overrides that would undo what runs are compared for: of fields in which they differ."""
+    for field, value in fields.items():
+        if field in FREE:
+            continue
+        theirs = {run.name: str(value_of(run, field)) for run in runs}
+        kinds = {v: name for name, v in reversed(theirs.items())}
+        if len(kinds) > 1:
+            (a, one), (b, other) = list(kinds.items())[-1], list(kinds.items())[0]
+            raise ConfigError(
+                f"config.{field}={value}: runs of {experiment.name} differ in it ({one}: {a}, {other}: {b}); "
+                "allowed are fields that all of them share, and seeds"
+            )
+        if field in experiment.fixed:
+            raise ConfigError(
+                f"config.{field}={value}: runs of {experiment.name} rest on it; "
+                f"allowed are fields other than {', '.join(experiment.fixed)}"
+            )
+
+
+def value_of(run: Run, field: str) -> Any:
+    """Of a field of a run, as it stands without overrides."""
+    if field in run.fields:
+        return run.fields[field]
+    found: Any = base(run.config)
+    for name in field.split("."):
+        found = found.get(name) if isinstance(found, ConfigDict) else None
+    return found
 
 
 def ordered(runs: Sequence[Run]) -> list[Run]:

@@ -6,10 +6,12 @@ that a seed is the same network on the same batches in all of them, and differen
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from cards_jax import levels
-from lab.plan import CONTROL, MAIN, TUNE, Fields, Run, base
+from lab import estimate
+from lab.plan import CONTROL, MAIN, TUNE, Fields, Place, Run, base, resolved
 from lab.scales import Scale
 
 POPUP = ("ep", "bp")
@@ -135,28 +137,44 @@ def varied(run: Run, tag: str, label: str, fields: Fields, role: str = MAIN) -> 
     )
 
 
+def cycles_of(count: int, scale: Scale) -> dict[str, Any]:
+    """A dense network with the learning-rate cycles of LRR to level `count`, each rewound as far as LRR's."""
+    rewind = {k: v for k, v in scale.iterative.items() if k == "pruning.rewind_steps"}
+    return {"method": "dense_cyclic", "pruning.cycles": count, **rewind}
+
+
+def steps_of(run: Run, scale: Scale) -> tuple[int, int]:
+    """Steps of one whole training of a run, and of an epoch, on the scale's data."""
+    fields = {k: v for k, v in run.fields.items() if k != "pruning.rewind_steps"}
+    place = Place(Path("runs"), {"data.name": scale.data or "cifar10"})
+    c = resolved(Run(run.name, run.label, run.config, fields), place)
+    epoch = estimate.training_images(c) // c.batch_size
+    return c.epochs * epoch, epoch
+
+
+def epochs_to(count: int, run: Run, scale: Scale) -> int:
+    """Epochs of all trainings of LRR to level `count`, to the nearest: what follows the first is rewound, not whole."""
+    whole, epoch = steps_of(run, scale)
+    rewound = scale.iterative.get("pruning.rewind_steps", 0)
+    return round(((count + 1) * whole - count * rewound) / epoch)
+
+
 def controls(network: str, scale: Scale, runs: Sequence[Run]) -> list[Run]:
     """What the methods of Figure 1 have to be held against, at the highest sparsity, each with its method's tuning.
 
-    dense for twice as long; the learning-rate cycles of lrr without pruning; gmp and ft with lrr's total epochs;
-    random masks, and those of lrr shuffled within their layers.
+    dense for twice as long; the learning-rate cycles of lrr without pruning; gmp and ft with lrr's total epochs, to
+    the nearest; random masks, and those of lrr shuffled within their layers, for one training.
     """
     main = {run.name: run for run in runs}
     dense, gmp, ft, lrr = (main.get(f"{k}_{network}") for k in ("dense", "gmp", "ft", "lrr"))
     most, epochs = levels_to(scale.high, scale), epochs_of("lrr", network, scale)
-    total, one = epochs * (most + 1), {"sparsity": (scale.high,)}
+    total, one = epochs_to(most, lrr, scale), {"sparsity": (scale.high,)}
     longer = lambda n: {"epochs": n, **_stretched(network, scale, n / epochs)}
     found = [
         varied(dense, "twice", "dense, twice the epochs", longer(2 * epochs), CONTROL),
-        varied(
-            dense,
-            "cyclic",
-            "dense, LRR's cycles",
-            {"method": "dense_cyclic", "pruning.cycles": most},
-            CONTROL,
-        ),
+        varied(dense, "cyclic", "dense, LRR's cycles", cycles_of(most, scale), CONTROL),
         varied(gmp, "long", "GMP, LRR's epochs", {**longer(total), **one}, CONTROL),
-        varied(ft, "long", "FT, LRR's epochs", {"finetune.epochs": epochs * most, **one}, CONTROL),
+        varied(ft, "long", "FT, LRR's epochs", {"finetune.epochs": total - epochs, **one}, CONTROL),
         varied(
             dense,
             "random",

@@ -51,6 +51,14 @@ def look(run: Run, named: dict[str, Run], place: Place) -> Step:
     return Step(run, DONE if finished(run, c, place) else READY, c, decided)
 
 
+def known(run: Run, named: dict[str, Run], place: Place) -> Step | None:
+    """How far a run is, None where its config cannot be: what `sweep` has reported already."""
+    try:
+        return look(run, named, place)
+    except ConfigError:
+        return None
+
+
 def finished(run: Run, c: ConfigDict, place: Place) -> bool:
     """Whether all cards are there, a report was written after the last of them and, of a grid, the choice was made.
 

@@ -81,7 +81,7 @@ def published(path: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"tuned={path}: cannot be read ({error})") from None
-    needed = {"run", "scale", "network", "data", *SCALARS}
+    needed = {"run", "scale", "network", "epochs", "data", *SCALARS}
     if missing := sorted(needed.difference(rows[0] if rows else ())):
         raise ConfigError(
             f"tuned={path}: has no {', '.join(missing)}; allowed is a cards.csv that collect wrote"
@@ -95,11 +95,14 @@ def adopt(
     """Write down, as chosen, what the cards of a published table were trained with; names of the grids that this saves.
 
     A grid counts where cards of runs that it tunes are in the table, at the same scale and on data of the same title.
-    What was chosen here already stays. Raises ConfigError for cards of another network, or with several choices.
+    What was chosen here already stays. Raises ConfigError for cards of another network, with other epochs, or with
+    several choices.
     """
     found = []
     for grid in (run for run in runs if run.role == TUNE):
+        # Cards of the method itself, which the grid is named after, and of what else it tunes here.
         users = [run.name for run in runs if run.tuned_by == grid.name]
+        users.append(grid.name.removeprefix("tune_"))
         c = resolved(grid, place)
         title = corrupted.title_of(c.data.name, c.data.title)
         mine = [
@@ -114,10 +117,18 @@ def adopt(
             raise ConfigError(
                 f"tuned={path}: {mine[0]['run']} is {', '.join(strange)} there, here {c.model.name}"
             )
-        points = {tuple(float(row[k]) for k in SCALARS) for row in mine}
+        for row in mine:
+            if row["run"] == users[-1] and row["epochs"] != str(c.epochs):
+                raise ConfigError(
+                    f"tuned={path}: {users[-1]} has {row['epochs']} epochs there, here {c.epochs}"
+                )
+        try:
+            points = {tuple(float(row[k]) for k in SCALARS) for row in mine}
+        except ValueError as error:
+            raise ConfigError(f"tuned={path}: cards of {users[-1]}: {error}") from None
         if len(points) > 1:
             raise ConfigError(
-                f"tuned={path}: cards of {', '.join(users)} have {len(points)} choices of "
+                f"tuned={path}: cards of {', '.join(dict.fromkeys(users))} have {len(points)} choices of "
                 f"{' and '.join(SCALARS)}; allowed is one"
             )
         choice = dict(zip(SCALARS, points.pop(), strict=True))

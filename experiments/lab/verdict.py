@@ -2,8 +2,9 @@
 
 A claim is about a difference between two groups of cards that differ in one thing, paired by seed. It is answered where
 the 95% interval of the mean difference, bootstrapped over seeds and base images (all cells of an image together),
-excludes zero (or, of a claim that two are alike, lies within or outside its margin); else it is undecided. So it is
-with fewer than five seeds, whatever the interval. Of heatmaps all waves of an image stay together, at the largest norm.
+excludes zero (or, of a claim that two are alike or one no more than the other, lies within or outside its margin); else
+it is undecided. So it is with fewer than five seeds, whatever the interval. Of heatmaps all waves of an image stay
+together, at the largest norm.
 """
 
 import dataclasses
@@ -31,10 +32,12 @@ Group = tuple[str, float]  # run, sparsity
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A claim: `card` minus `than` has a sign (0: differs at all), or is smaller than `within` points either way.
+    """A claim: `card` minus `than` has a sign (0: differs at all), or is smaller than `within` points either way, or
+    than `most` points.
 
     control: two groups whose difference has to have that sign too before it may be called an effect of pruning: they
-    were trained for equally long. paper: the number that the paper gives, in words.
+    were trained for equally long. Or four, the first two minus the other two, where the claim is about more of what
+    makes a training longer. paper: the number that the paper gives, in words.
     """
 
     claim: str
@@ -43,28 +46,29 @@ class Rule:
     than: Group
     sign: int = 1
     within: float | None = None
-    control: tuple[Group, Group] | None = None
+    most: float | None = None
+    control: tuple[Group, ...] | None = None
     paper: str = ""
 
 
-def paired(a: Sequence[Card], b: Sequence[Card]) -> list[tuple[Card, Card]]:
-    """Cards of one seed."""
-    seeds = {card.result["seed"]: card for card in b}
-    return [(card, seeds[card.result["seed"]]) for card in a if card.result["seed"] in seeds]
+def paired(*groups: Sequence[Card]) -> list[tuple[Card, ...]]:
+    """Cards of one seed, one of each group."""
+    seeds = [{card.result["seed"]: card for card in group} for group in groups]
+    return [tuple(s[seed] for s in seeds) for seed in seeds[0] if all(seed in s for s in seeds)]
 
 
-def difference(findings: Findings, measure: str, a: Group, b: Group) -> Estimate | None:
-    """Of the means of two groups, in percentage points; None where no seed has both."""
-    pairs = paired(findings.group(*a), findings.group(*b))
-    if not pairs:
+def difference(findings: Findings, measure: str, *groups: Group) -> Estimate | None:
+    """Of the means of two groups, in percentage points; of four, (a - b) - (c - d); None where no seed has all."""
+    found = paired(*(findings.group(*group) for group in groups))
+    if not found:
         return None
-    values = [
-        np.array([_each(findings, measure, card) for card in side])
-        for side in zip(*pairs, strict=True)
+    a, b, *more = [
+        100 * np.array([_each(findings, measure, card) for card in side])
+        for side in zip(*found, strict=True)
     ]
-    weights = _weights(values[0].shape[1])
-    found = bootstrap.difference(100 * values[0], 100 * values[1], weights, paired=True)
-    return found
+    if more:
+        a, b = a - more[0], b - more[1]
+    return bootstrap.difference(a, b, _weights(a.shape[1]), paired=True)
 
 
 _weights = functools.lru_cache(maxsize=3)(bootstrap.image_weights)
@@ -81,7 +85,9 @@ def _each(findings: Findings, measure: str, card: Card) -> np.ndarray:
     return by_image(wrong, *card.heat.errors.shape[1:])
 
 
-def answer(estimate: Estimate | None, sign: int, within: float | None = None) -> str:
+def answer(
+    estimate: Estimate | None, sign: int, within: float | None = None, most: float | None = None
+) -> str:
     """What an interval says to a claim."""
     if estimate is None or estimate.n < SEEDS:
         return UNDECIDED
@@ -90,6 +96,8 @@ def answer(estimate: Estimate | None, sign: int, within: float | None = None) ->
         if -within < low and high < within:
             return AGREES
         return DISAGREES if low > within or high < -within else UNDECIDED
+    if most is not None:
+        return AGREES if high < most else DISAGREES if low > most else UNDECIDED
     if not sign:
         return AGREES if low > 0 or high < 0 else UNDECIDED
     low, high = (low, high) if sign > 0 else (-high, -low)
@@ -103,7 +111,7 @@ def judge(findings: Findings, rules: Sequence[Rule]) -> list[dict[str, Any]]:
 
 def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
     found = difference(findings, rule.measure, rule.card, rule.than)
-    verdict = answer(found, rule.sign, rule.within)
+    verdict = answer(found, rule.sign, rule.within, rule.most)
     row = {
         "claim": rule.claim,
         "measure": MEASURES[rule.measure],
@@ -121,7 +129,9 @@ def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
     if rule.control:
         control = difference(findings, rule.measure, *rule.control)
         same = verdict == AGREES and answer(control, rule.sign) == AGREES
-        row["control"] = f"{_named(rule.control[0])} minus {_named(rule.control[1])}"
+        pairs = zip(rule.control[::2], rule.control[1::2], strict=True)
+        differences = [f"{_named(a)} minus {_named(b)}" for a, b in pairs]
+        row["control"] = ", less ".join(differences)
         row["control_difference"] = control and control.mean
         row["control_low"], row["control_high"] = (
             (control.low, control.high) if control else (None, None)
