@@ -1,4 +1,4 @@
-"""Figure 1: what seven ways to compress a network do to its accuracy and its robustness, relative to dense.
+"""Figure 1: what eight ways to compress a network do to its accuracy and its robustness, relative to dense.
 
     python experiments/figure1.py --scale=smoke
     python experiments/figure1.py --scale=small --data.dir=FOLDER_OF_THE_CIFAR_ARCHIVE
