@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from cards_jax import config as fields
@@ -110,10 +111,17 @@ def resolve(config: ConfigDict | str, changes: Mapping[str, Any] | None = None) 
     c = read(config) if isinstance(config, str) else fields.completed(fields.flat(config))
     for field, value in (changes or {}).items():
         several = isinstance(fields.flat(c).get(field), tuple)
-        if several and not isinstance(value, str | list | tuple):
-            value = (value,)
-        fields.assign(c, field, tuple(value) if isinstance(value, list) else value)
+        fields.assign(c, field, _plain(value, several))
     return validation.validate(c)
+
+
+def _plain(value: Any, several: bool) -> Any:
+    """A value as configs hold them: numbers and arrays of NumPy, ranges and lists are taken too."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | range):
+        value = tuple(value)
+    return (value,) if several and not isinstance(value, tuple) else value
 
 
 def train_cards(config: ConfigDict | str, changes: Mapping[str, Any] | None = None) -> Run:

@@ -54,8 +54,11 @@ def baseline_config(c: ConfigDict) -> ConfigDict:
     return validation.validate(b)
 
 
-def _dense_results(c: ConfigDict) -> list[dict[str, Any]]:
-    """Results in the folder `baseline` that a config can be compared with; ConfigError where it has none."""
+def _dense_results(c: ConfigDict, fingerprint: str) -> list[dict[str, Any]]:
+    """Results in the folder `baseline` that a config can be compared with; ConfigError where it has none.
+
+    They are of the same network and images, and of one point where heatmaps are wanted.
+    """
     path = c.baseline
     try:
         results = json.loads((Path(path) / "results.json").read_text())["results"]
@@ -70,6 +73,16 @@ def _dense_results(c: ConfigDict) -> list[dict[str, Any]]:
         holds = ", ".join(sorted(found)) or "nothing dense"
         allowed = f"None, 'auto', the folder of a dense run of {wanted}"
         raise ConfigError(f"baseline={path!r}: holds {holds}; allowed: {allowed}")
+    trained = folder.read_state(Path(path))
+    if trained is not None and trained.data != fingerprint:
+        raise ConfigError(
+            f"baseline={path!r}: trained on other images (fingerprint {trained.data}) than those of the config "
+            f"({fingerprint}); allowed is a run on these"
+        )
+    if c.evaluate.heatmap and len(kinds := summary.grouped(dense, summary.POINT)) > 1:
+        raise ConfigError(
+            f"baseline={path!r}: holds {len(kinds)} kinds of dense cards; allowed with evaluate.heatmap is one"
+        )
     return dense
 
 
@@ -99,9 +112,12 @@ def complete(c: ConfigDict, command: str | None = None) -> list[dict[str, Any]]:
     signals, dense = Signals(), []
     with signals.watched():
         if c.baseline == "auto" and c.method != "dense":
+            run.check(
+                c, data.prepare(c)
+            )  # what is refused is refused before its baseline is trained
             dense = _completed(baseline_config(c), signals, [], command)
         elif c.baseline not in (None, "auto"):
-            dense = _dense_results(c)
+            dense = _dense_results(c, data.prepare(c).fingerprint)
         return _completed(c, signals, dense, command, show=True)
 
 
@@ -150,6 +166,7 @@ def write_report(
     path = folder.path_of(c)
     rows = summary.summarise(results, dense)
     dense_rows = summary.summarise(dense)
+    kept = {} if more else _measured_before(path)
     payload = {
         "name": c.name,
         "config": config.shared_changes(c),
@@ -158,7 +175,7 @@ def write_report(
         "summary": rows,
         "baseline": dense_rows,
         **({"shared": sorted(shared)} if shared else {}),
-        **(more or {}),
+        **(more or kept),
     }
     report.write_results(path, payload)
     report.write_tables(path, [*dense_rows, *rows], [*dense, *results])
@@ -172,6 +189,15 @@ def write_report(
         shown = [*dense_rows, *rows]
         table = tabular.markdown_table(shown, tabular.table_columns(shown))
         RunLog(path).say(f"\n{tabular.caption(shown)}\n\n{table}\nEverything is in {path}")
+
+
+def _measured_before(path: Path) -> dict[str, Any]:
+    """What an earlier call of the command measured under corruptions: of cards that are still the run's."""
+    try:
+        found = json.loads((path / "results.json").read_text())
+        return {"corruptions": found["corruptions"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def link_cache(cache: Path, into: Path) -> None:
@@ -196,6 +222,7 @@ def dry_run(c: ConfigDict) -> str:
             said = str(error).replace(temporary, str(cache))
             hint = "; a dry run downloads nothing" if c.data.download else ""
             raise ConfigError(said + hint) from None
+        robustness.check(reading)
     run.check(c, d)
     points = config.points(c)
     layout = run.layout_of(c, d, len(run.units(c, d, points)))
@@ -210,5 +237,5 @@ def dry_run(c: ConfigDict) -> str:
     if c.baseline == "auto" and c.method != "dense":
         lines.append(f"baseline            {folder.path_of(baseline_config(c))}")
     elif c.baseline not in (None, "auto"):
-        lines.append(f"baseline            {len(_dense_results(c))} in {c.baseline}")
+        lines.append(f"baseline            {len(_dense_results(c, d.fingerprint))} in {c.baseline}")
     return "\n".join(lines)

@@ -117,7 +117,10 @@ def measured(args: argparse.Namespace) -> Findings:
 
 
 def _norms(text: str) -> tuple[float, ...]:
-    return tuple(float(x) for x in text.split(","))
+    try:
+        return tuple(float(x) for x in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: allowed are numbers with commas") from None
 
 
 def form() -> argparse.ArgumentParser:

@@ -1,7 +1,8 @@
 """Iterative magnitude pruning: levels of prune and train again, whose ends are the cards of many sparsities.
 
 Every level removes the share `pruning.rate` of the weights that are left. One trajectory per seed passes all levels;
-with targets="exact", a card of another sparsity branches off by a partial level, and the trajectory goes on without it.
+with targets="exact", a card of another sparsity branches off by a partial level, and the trajectory goes on without it
+(unless the branch diverges: a realization that has diverged does not come back).
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from cards_jax import masks, pruning
 from cards_jax.config import ConfigError, one_of
-from cards_jax.phase import Phase, Shapes, Uniform
+from cards_jax.phase import Phase, Shapes
 from cards_jax.schedules import learning_rate_table
 
 REWIND, TRUNK = "rewind", "trunk"  # names of saved cards
@@ -31,6 +32,25 @@ class LevelCounts:
         del final
         sizes = [int(np.prod(s)) for s in shapes]
         return [masks.level_counts(sizes, self.level, self.rate, self.scope)]
+
+
+@dataclasses.dataclass(frozen=True)
+class BranchCounts:
+    """The kept count of a partial level that removes exactly `sparsity` after `level` whole ones.
+
+    Levels round up layer by layer: a layer keeps no more than they left of it.
+    """
+
+    level: int
+    rate: float
+    scope: str
+    sparsity: float
+
+    def __call__(self, shapes: Shapes, final: float) -> list[np.ndarray]:
+        del final
+        sizes = [int(np.prod(s)) for s in shapes]
+        left = masks.level_counts(sizes, self.level, self.rate, self.scope)
+        return [np.minimum(masks.keep_counts(sizes, self.sparsity, self.scope), left)]
 
 
 def sparsity_of(level: int, rate: float) -> float:
@@ -155,7 +175,7 @@ def _branch(c, rate, back: int, rewinds: bool, level: int, target: float, first:
         name=f"level {level} to {target:g}",
         rules=pruning.rules(enter=enter),
         rate=rate,
-        keep=Uniform(c.scope, lambda final: [target]),
+        keep=BranchCounts(level - 1, c.pruning.rate, c.scope, target),
         first=back,
         number=level,
         shared=True,

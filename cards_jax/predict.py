@@ -30,7 +30,7 @@ def find(places: Sequence[str | Path]) -> list[Path]:
     for place in map(Path, places):
         here = [place]
         if place.is_dir():
-            here = sorted(p for p in place.rglob("*") if p.suffix.lower() in folder.SUFFIXES)
+            here = sorted(p for p in place.rglob("*") if _is_image(p.relative_to(place), p))
         if not here or not here[0].exists():
             raise ConfigError(
                 f"images={str(place)!r}: no such image; allowed are files and folders of "
@@ -38,6 +38,12 @@ def find(places: Sequence[str | Path]) -> list[Path]:
             )
         found += here
     return found
+
+
+def _is_image(name: Path, path: Path) -> bool:
+    """Whether a file of a folder is meant: what systems leave behind is not."""
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+    return name.suffix.lower() in folder.SUFFIXES and not hidden and path.is_file()
 
 
 def read(paths: Sequence[Path], image_HWC: tuple[int, int, int]) -> np.ndarray:
@@ -93,10 +99,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def count(text: str) -> int:
     """A whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: allowed are whole numbers from 1")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

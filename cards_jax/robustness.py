@@ -61,8 +61,22 @@ def source_of(c: ConfigDict, clean: Clean) -> Source:
 
 def check(c: ConfigDict) -> None:
     """Raise ConfigError, before any training, where what a config asks for afterwards cannot be done."""
-    if c.evaluate.corruptions:
-        source_of(c, clean_of(c))
+    if not c.evaluate.corruptions:
+        return
+    clean = clean_of(c)
+    source = source_of(c, clean)
+    where = f"evaluate.corruptions_dir={c.evaluate.corruptions_dir!r}"
+    size = lambda shape: " x ".join(map(str, shape))
+    if tuple(source.image_HWC) != clean.images.shape[1:]:
+        raise ConfigError(
+            f"{where}: holds images of {size(source.image_HWC)}; allowed are those of the data, "
+            f"{size(clean.images.shape[1:])}"
+        )
+    classes = max(c.model.num_classes or 0, int(clean.labels.max()) + 1)
+    if source.labels.max() >= classes:
+        raise ConfigError(
+            f"{where}: has label {source.labels.max()}; allowed are 0 to {classes - 1}, as the network's"
+        )
 
 
 def of_run(
@@ -109,9 +123,9 @@ def _resolved(args: argparse.Namespace, cards: Sequence[Path]) -> ConfigDict:
         c.evaluate.corruption_images, c.evaluate.corruptions_dir = args.images, args.dir
         c.evaluate.batch_size = args.batch_size
     config.one_of(c, "data.name", data.names())
-    for field, value in (("images", args.images), ("batch_size", args.batch_size - 1)):
-        if value < 0:
-            raise ConfigError(f"{field}={getattr(args, field)}: allowed are whole numbers from 0")
+    for field, least in (("images", 0), ("batch_size", 1)):
+        if (value := getattr(args, field)) < least:
+            raise ConfigError(f"{field}={value}: allowed are whole numbers from {least}")
     return c
 
 

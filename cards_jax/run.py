@@ -13,7 +13,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import checkpoint, config, data, estimate, folder, models, realizations
+from cards_jax import (
+    augment,
+    checkpoint,
+    config,
+    data,
+    estimate,
+    folder,
+    methods,
+    models,
+    realizations,
+)
 from cards_jax.config import ConfigError, Point
 from cards_jax.data import Data
 from cards_jax.folder import Record, State
@@ -82,6 +92,17 @@ def check(c: ConfigDict, d: Data) -> None:
             f"data.image_size: images of {side} pixels are too small for model.name={c.model.name!r}; "
             f"allowed is {least} or more"
         )
+    if c.augment == "prime" and len({*d.train_images.shape[1:3]}) > 1:
+        size = " x ".join(map(str, d.train_images.shape[1:3]))
+        raise ConfigError(
+            f"augment='prime': deforms square images, those of the data are {size}; allowed with these are "
+            f"{', '.join(a for a in augment.names() if a != 'prime')}, or data.image_size"
+        )
+    # Both ask what rests on the data: steps of an epoch, shapes of layers.
+    points, method = config.points(c), methods.method(c.method)
+    phases_of(c, points, steps_per_epoch(c, d))
+    if hasattr(method, "given"):
+        method.given(c, spec_of(c, d), points)
     if c.log.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise ConfigError(
             'log.tensorboard=True: needs tensorboardX: pip install "cards_jax[tensorboard]"'

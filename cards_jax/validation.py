@@ -2,11 +2,12 @@
 
 import collections
 import importlib.util
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from cards_jax import augment, corruptions, data, methods, models, realizations
-from cards_jax.config import AXES, HUGE, TINY, ConfigError, flat, in_range, one_of, points
+from cards_jax.config import AXES, HUGE, TINY, ConfigError, assign, flat, in_range, one_of, points
 from cards_jax.models import convolution
 
 AXIS_RANGES = {
@@ -70,6 +71,14 @@ OPTIONAL_RANGES = {
 }
 
 
+PLACES = {  # {field: values that are no places}
+    "data.dir": (),
+    "data.cache_dir": (),
+    "evaluate.corruptions_dir": ("published",),
+    "baseline": ("auto",),
+}
+
+
 def _check_axes(c: ConfigDict) -> None:
     for axis, (low, high, text) in AXIS_RANGES.items():
         values = getattr(c, axis)
@@ -90,6 +99,13 @@ def _check_axes(c: ConfigDict) -> None:
     if twice:
         axes = ", ".join(AXES)
         raise ConfigError(f"{axes}: allowed is every realization once; {twice[0]} occurs twice")
+
+
+def _make_absolute(c: ConfigDict) -> None:
+    """Places on the disk, so that a resume finds them from anywhere."""
+    for field, words in PLACES.items():
+        if (value := flat(c)[field]) and value not in words:
+            assign(c, field, str(Path(value).expanduser().absolute()))
 
 
 def validate(c: ConfigDict) -> ConfigDict:
@@ -145,6 +161,12 @@ def validate(c: ConfigDict) -> ConfigDict:
         raise ConfigError(
             f"schedule.warmup_epochs={c.schedule.warmup_epochs}: allowed is up to epochs={c.epochs}"
         )
+    for field in ("model.affine", "model.bias"):
+        if values[field] and not models.family(c.model.name).NORMALISED:
+            raise ConfigError(
+                f"{field}=True: model.name={c.model.name!r} has no BatchNorm and no biases; allowed is None or False"
+            )
+    _make_absolute(c)
     method = methods.method(c.method)
     if hasattr(method, "check"):
         method.check(c)

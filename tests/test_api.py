@@ -59,8 +59,20 @@ def test_a_run_names_its_baseline(monkeypatch, tmp_path):
     assert found("auto").baseline == folder.path_of(
         experiment.baseline_config(found("auto").config)
     )
-    assert found("elsewhere").baseline == Path("elsewhere")
+    assert found("elsewhere").baseline == Path("elsewhere").absolute()
     assert found(None).baseline is None
+
+
+def test_changes_may_be_numbers_and_arrays_of_numpy():
+    change = lambda **fields: api.resolve(
+        "configs/quickstart.py", {k.replace("__", "."): v for k, v in fields.items()}
+    )
+    assert change(epochs=np.int64(5)).epochs == 5
+    assert change(seeds=np.arange(3)).seeds == change(seeds=range(3)).seeds == (0, 1, 2)
+    assert change(sparsity=np.float32(0.5)).sparsity == (0.5,)
+    assert change(evaluate__corruptions="benchmark").evaluate.corruptions == ("benchmark",)
+    with pytest.raises(ConfigError, match="sparsity='0.5': allowed is"):
+        change(sparsity="0.5")
 
 
 def test_configs_resolve_as_on_the_command_line():

@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 import small
@@ -157,8 +158,30 @@ def test_identity_is_of_what_a_realization_is():
     assert len({config.identity(c, p) for p in (point, *others)}) == 4
 
 
+def test_places_are_absolute_and_words_are_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    c = small.tiny(data__dir="pets", baseline="auto", evaluate__corruptions_dir="published")
+    assert (c.data.dir, c.data.cache_dir) == (str(tmp_path / "pets"), None)
+    assert (c.baseline, c.evaluate.corruptions_dir) == ("auto", "published")
+    c = small.tiny(baseline="dense", data__cache_dir="~/x")
+    assert c.baseline == str(tmp_path / "dense") and c.data.cache_dir == str(Path.home() / "x")
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"model__affine": True}, "model.affine=True: model.name='conv2' has no BatchNorm"),
+        ({"model__bias": True}, "model.bias=True: model.name='conv2' has no BatchNorm"),
+        ({"method": "nm", "scope": "global"}, "scope='global': method 'nm' allows 'layerwise'"),
+    ],
+)
+def test_what_would_change_a_name_and_nothing_else_is_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        small.tiny(**{"sparsity": (0.5,), **fields})
+
+
 def test_a_snapshot_is_read_back():
-    c = small.tiny(seeds=(0, 1), baseline="auto", model__affine=True, dense__learning_rate=0.5)
+    c = small.tiny(seeds=(0, 1), baseline="auto", model__affine=False, dense__learning_rate=0.5)
     again = config.from_json(config.to_json(c))
     assert config.flat(again) == config.flat(c)
     assert again.is_locked

@@ -204,6 +204,33 @@ def test_levels_of_resnet18(level):
     assert round(100 * (1 - kept / total), 3) == pytest.approx(RESNET18_LEVELS[level], abs=2e-3)
 
 
+@pytest.mark.parametrize(
+    "total, begin, end, every", [(50, 0.1, 1, 100), (1000, 0.0, 1, 100), (7, 0.9, 1, 1)]
+)
+def test_gradual_pruning_to_the_end_reaches_its_sparsity(total, begin, end, every):
+    c = small.tiny(method="gmp", pruning__begin=begin, pruning__end=end, pruning__every=every)
+    steps = gmp.update_steps(c, total)
+    assert 0 <= steps[0] <= steps[-1] < total and len(set(steps)) == len(steps)
+    (phase,) = gmp.phases(c, total // c.epochs + 1)
+    last = phase.keep([(100,)], 0.9)[-1]
+    assert phase.updates[-1] < phase.last and int(np.sum(last)) == 10
+
+
+@given(
+    st.lists(st.integers(1, 10**5), min_size=1, max_size=4),
+    st.sampled_from((0.01, 0.05, 0.2, 0.5)),
+    st.floats(0.01, 0.97),
+    st.sampled_from(("layerwise", "global")),
+)
+def test_a_partial_level_takes_no_weight_back(sizes, rate, sparsity, scope):
+    level = levels.level_below(sparsity, rate)
+    shapes = [(n,) for n in sizes]
+    (before,) = levels.LevelCounts(level, rate, scope)(shapes, 0.0)
+    (branch,) = levels.BranchCounts(level, rate, scope, sparsity)(shapes, 0.0)
+    assert np.all(branch <= before)
+    assert np.all(branch <= masks.keep_counts(sizes, sparsity, scope))
+
+
 def test_levels_by_name():
     assert [levels.level_of(s, 0.2) for s in (0, 0.488, 0.59, 0.79, 0.893, 0.945, 0.956)] == [
         *(0, 3, 4, 7, 10, 13, 14)

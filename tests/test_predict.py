@@ -87,6 +87,22 @@ def test_images_that_are_not_square(place):
     assert cards.SMALL.image_HWC == (8, 8, 3)
 
 
+def test_what_systems_leave_in_folders_is_no_image(place):
+    folder = place / "images"
+    wanted = predict.find([folder])
+    (folder / "__MACOSX").mkdir()
+    (folder / "folder.png").mkdir()
+    for name in ("._0.png", "__MACOSX/0.png"):
+        (folder / name).write_bytes(b"no image")
+    assert predict.find([folder]) == wanted
+
+
+def test_a_count_says_what_is_allowed(capsys):
+    with pytest.raises(SystemExit):
+        predict.main(["a.card", "b.png", "--top=0"])
+    assert "'0': allowed are whole numbers from 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("wrong", [["--top=0"], ["--batch=x"], ["--nonsense"], []])
 def test_wrong_options(wrong, capsys):
     with pytest.raises(SystemExit) as ended:

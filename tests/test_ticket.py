@@ -21,14 +21,14 @@ from cards_jax.trainer import Trainer, spec_of
 from cards_jax.tree import flatten, only_prunable
 
 
-def source(path, points=((0, 0.5), (1, 0.5)), scope="layerwise", **changes):
+def source(path, points=((0, 0.5), (1, 0.5)), scope="layerwise", by="lth", **changes):
     """The folder of a run that left such cards."""
     spec = dataclasses.replace(
         spec_of(small.tiny(method="lth", sparsity=(0.0,)), small.data()), **changes
     )
     (path / "cards").mkdir(parents=True)
     for i, (seed, sparsity) in enumerate(points):
-        result = {"seed": seed, "sparsity": sparsity, "scope": scope}
+        result = {"seed": seed, "sparsity": sparsity, "scope": scope, "method": by}
         card = cards.sampled(spec, sparsity, False)
         pack.save(path / "cards" / f"{i}.card", card, spec, {"result": result})
     return path
@@ -120,6 +120,10 @@ def test_what_is_no_source(tmp_path):
         ticket(good, seeds=(2,))
     with refused(match=r"scope='global': the masks of .* were found with scope='layerwise'"):
         ticket(good, scope="global")
+    popup = source(tmp_path / "popup", by="bp")
+    with refused(match="ticket.weights='original': .* are masks of bp, .*; allowed is 'fresh'"):
+        ticket(popup)
+    assert ticket(popup, ticket__weights="fresh").ticket.weights == "fresh"
     twice = source(tmp_path / "twice", ((0, 0.5), (0, 0.5)))
     with refused(match=r"2 cards of seed 0 at sparsity 0.5; allowed is a run with one learning"):
         ticket(twice, seeds=(0,))

@@ -31,6 +31,7 @@ TURN = 2 * np.pi
 MOST_RAYS, SPARKLE_COUNT = 200, 5
 MOST_CELLS = 40  # a checkerboard's, along each axis
 TURNS = 21  # of which circular motion blur is the mean
+TURNED = "circular_motion_blur"
 LARGEST_TURNED = 64  # circular motion blur is one (side^2, side^2) matrix
 
 
@@ -301,7 +302,7 @@ def apply_circular_motion_blur(image: Array, severity: int | Array) -> Array:
     size, exact = len(image), lax.Precision.HIGHEST
     if size > LARGEST_TURNED:
         raise ValueError(
-            f"circular_motion_blur: images of {size} pixels a side; allowed are up to {LARGEST_TURNED}"
+            f"{TURNED}: images of {size} pixels a side; allowed are up to {LARGEST_TURNED}"
         )
     smooth = matrices.both_sides(jnp.asarray(spline.through_pixels(size)), floats(image))
     turned = _turned(size, 1.5 * at(CIRCULAR_MOTION_BLUR, severity))

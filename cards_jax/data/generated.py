@@ -8,7 +8,7 @@ import numpy as np
 
 from cards_jax import corruptions
 from cards_jax.config import ConfigError
-from cards_jax.corruptions import dataset
+from cards_jax.corruptions import bar, dataset
 from cards_jax.corruptions.program import check_images
 from cards_jax.data.corrupted import Clean, Source, digest, in_words
 
@@ -20,6 +20,11 @@ def source(clean: Clean, names: Sequence[str], count: int, seed: int) -> Source:
         check_images(images)
     except ValueError as error:
         raise ConfigError(f"evaluate.corruptions: {error}") from None
+    side, largest = max(images.shape[1:3]), bar.LARGEST_TURNED
+    if bar.TURNED in names and side > largest:
+        raise ConfigError(
+            f"evaluate.corruptions: {bar.TURNED} of images of {side} pixels a side; allowed are up to {largest}"
+        )
     flavours = corruptions.flavours(images.shape[1]) | {"seed": str(seed)}
     flavours = {k: v for k, v in flavours.items() if k in names or k == "seed"}
     everything = corruptions.flavours(images.shape[1])

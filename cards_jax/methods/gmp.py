@@ -36,8 +36,12 @@ def check(c: ConfigDict) -> None:
 
 
 def update_steps(c: ConfigDict, total: int) -> tuple[int, ...]:
-    """Steps at which the mask is made anew: every `pruning.every` from `begin` to `end`, at least those two."""
-    begin, end = int(c.pruning.begin * total), int(c.pruning.end * total)
+    """Steps at which the mask is made anew: every `pruning.every` from `begin` to `end`, at least those two.
+
+    The last one is a step that is trained: an `end` of 1 is the last step.
+    """
+    end = min(int(c.pruning.end * total), total - 1)
+    begin = min(int(c.pruning.begin * total), end)
     every = min(c.pruning.every, max(1, end - begin))
     return tuple(range(begin, begin + (end - begin) // every * every + 1, every))
 

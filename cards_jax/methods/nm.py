@@ -29,8 +29,10 @@ def kept_of_block(sparsity: float, block: int) -> Fraction:
 
 
 def check(c: ConfigDict) -> None:
-    """Raise ConfigError for sparsities that are no N of M."""
+    """Raise ConfigError for sparsities that are no N of M, and for a scope over layers: blocks are within one."""
     pruning.check_uniform(c)
+    if c.scope != "layerwise":
+        raise ConfigError(f"scope={c.scope!r}: method 'nm' allows 'layerwise'")
     block = c.pruning.block
     for sparsity in c.sparsity:
         if kept_of_block(sparsity, block).denominator != 1:

@@ -20,6 +20,7 @@ from cards_jax.schedules import learning_rate_table
 from cards_jax.tree import flatten, only_prunable
 
 AFFINE = True
+POPUP = ("ep", "bp")  # draw weights of their own
 
 
 def found(c: ConfigDict) -> dict[tuple[int, float], list[tuple[Path, str]]]:
@@ -59,6 +60,12 @@ def check(c: ConfigDict) -> None:
                 raise ConfigError(
                     f"{source}: {len(of)} cards of seed {seed} at sparsity {sparsity:g}; allowed is a run "
                     "with one learning rate and weight decay"
+                )
+            method = pack.meta(of[0][0])["result"].get("method")
+            if method in POPUP and c.ticket.weights == "original":
+                raise ConfigError(
+                    f"ticket.weights='original': {source} are masks of {method}, whose random weights no other method "
+                    "begins with; allowed is 'fresh'"
                 )
             if of[0][1] != c.scope:
                 raise ConfigError(

@@ -199,7 +199,8 @@ def decades(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     factors = (1, 2, 5) if last - first <= 2 else (1,)
     found = [m * 10.0**e for e in range(first, last + 1) for m in factors]
-    return [x for x in found if low * 0.999 <= x <= high * 1.001]
+    found = [x for x in found if low * 0.999 <= x <= high * 1.001]
+    return found if len(found) > 1 else ticks(low, high, 4)  # within a decade there may be none
 
 
 def _y_tick(y: float, text: str) -> Html:
