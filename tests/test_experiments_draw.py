@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))
 
-from lab import command, draw, measure, plan, process  # noqa: E402
+from lab import collect, command, draw, measure, plan, process, scales  # noqa: E402
 
 from cards_jax import config, data, folder, main, models, pack  # noqa: E402
 
@@ -85,6 +85,22 @@ def test_lines_of_one_panel_have_colours_of_their_own():
         found = [draw.colour(label, i, labels) for i, label in enumerate(labels)]
         assert len(set(found)) == len(labels)
         assert all(draw.COLOURS.get(x, y) == y for x, y in zip(labels, found, strict=True))
+
+
+def test_cards_of_a_run_that_is_not_finished_count(tmp_path):
+    fields = {"data.name": "digits", "data.image_size": 16, "model.name": "conv2", "model.width": 8}
+    fields |= {"seeds": (0, 1), "sparsity": (0.5, 0.8), "baseline": None}
+    run, place = plan.Run("a", "a", "configs/quickstart.py", fields), plan.Place(tmp_path)
+    untrained(plan.arguments(run, place), None)
+    made = plan.cards_of(plan.resolved(run, place))
+    made[-1].unlink()
+    wanted = measure.Wanted(robust=False, heat=False, images=0, heat_images=1, eps=())
+    found = collect.gather("x", [run], scales.SMOKE, place, wanted, str)
+    assert [card.path for card in found.cards] == made[:-1] and found.missing == ("a",)
+    assert {key: len(cards) for key, cards in found.groups.items()} == {
+        ("a", 0.5): 2,
+        ("a", 0.8): 1,
+    }
 
 
 @pytest.fixture(scope="session")

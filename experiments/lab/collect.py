@@ -129,13 +129,13 @@ def gather(
     wanted: Wanted,
     say: Callable[[str], None],
 ) -> Findings:
-    """Everything that is finished; what was not measured yet of it is measured here."""
+    """Every card that is finished, though its run is not; what was not measured yet of it is measured here."""
     named, cards, missing = {run.name: run for run in runs}, [], []
     for run in runs:
         step = sweep.known(run, named, place)
         if step is None or step.state != sweep.DONE:
             missing.append(run.name)
-        elif run.role != TUNE:
+        if step and step.config and run.role != TUNE:
             cards += _cards(run, step.config)
     paths = list(dict.fromkeys(card.path for card in cards))
     title, source = "", None
@@ -161,8 +161,10 @@ def gather(
 
 
 def _cards(run: Run, c: ConfigDict) -> list[Card]:
+    """Those of a run that are there."""
     points = zip(config.points(c), cards_of(c), strict=True)
-    return [Card(run, c, path, folder.result_of(c, point)) for point, path in points]
+    found = [Card(run, c, path, folder.result_of(c, point)) for point, path in points]
+    return [card for card in found if card.result is not None]
 
 
 # --- the tidy table
