@@ -15,6 +15,7 @@ from cards_jax.data.corrupted import Clean, Source
 from cards_jax.marks import CLEAN, Marks
 
 FORMS = ("uint8", "float")
+ROUNDED = 1e-2  # what probabilities in half precision may miss a sum of 1 by
 OUTPUTS = ("auto", "logits", "probabilities")
 Predict = Callable[[np.ndarray], Any]
 
@@ -91,7 +92,8 @@ def benchmark(
       title: name for people of the data, where its source has none ("folder").
       images: the first so many of each severity, 0 is all.
       form, channels_first: what predict gets: "uint8", or "float" in [0, 1]; (B, C, H, W) instead.
-      outputs: "logits" or "probabilities"; "auto" looks whether rows are non-negative and add up to 1.
+      outputs: "logits" or "probabilities"; "auto" looks whether the first batch's rows are non-negative and
+        add up to 1.
       download, cache_dir: whether published data may be fetched, and where it is kept.
 
     Raises ConfigError for data or corruptions that are not there, ValueError for a predict of another shape.
@@ -115,9 +117,9 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
         raise ValueError(f"{name}={value!r}: allowed are {', '.join(allowed)}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Ask:
-    """Predict, in batches, in the form that it takes."""
+    """Predict, in batches, in the form that it takes; what its first batch looks like, all are."""
 
     predict: Predict
     form: str
@@ -147,10 +149,12 @@ class _Ask:
             raise ValueError(f"predict: got shape {out.shape}, expected ({len(images)}, classes)")
         if not np.isfinite(out).all():
             raise ValueError("predict: gives numbers that are not finite")
-        sums = (out.min() >= 0) and np.allclose(out.sum(1), 1, atol=1e-3)
+        sums = (out.min() >= 0) and np.allclose(out.sum(1), 1, atol=ROUNDED)
         if self.outputs == "probabilities" and not sums:
             raise ValueError("predict: rows are not probabilities; say outputs='logits'")
-        if self.outputs == "probabilities" or (self.outputs == "auto" and sums):
+        if self.outputs == "auto":
+            self.outputs = "probabilities" if sums else "logits"
+        if self.outputs == "probabilities":
             return out
         e = np.exp(out - out.max(1, keepdims=True))
         return e / e.sum(1, keepdims=True)

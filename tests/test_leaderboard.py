@@ -1,6 +1,7 @@
 """benchmark(): known accuracies come out, whatever the classifier speaks."""
 
 import corrupted_files as fake
+import jax
 import numpy as np
 import pytest
 
@@ -72,6 +73,15 @@ def test_every_form_of_predict_gives_the_same(squares, place):
             assert other.calibration_errors[name] == pytest.approx(errors, abs=1e-6)
     assert {x[:2] for x in seen} == {((3, 8, 8), "float32")}
     assert max(x[2] for x in seen) <= 1 and max(x[3] for x in seen) == 7
+
+
+def test_probabilities_that_are_rounded_are_no_logits(squares, place):
+    """Rows of half precision add up to 1 within 1%."""
+    rounded = lambda x: 1.005 * np.asarray(jax.nn.softmax(fake.logits(x)))
+    options = dict(corruptions="fog", batch_size=1)
+    exact, found = run(place, **options), run(place, rounded, **options)
+    for name, errors in exact.calibration_errors.items():
+        assert found.calibration_errors[name] == pytest.approx(errors, abs=0.01)
 
 
 def test_calibration_error_of_a_sure_classifier(squares, place):
