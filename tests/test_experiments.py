@@ -33,7 +33,7 @@ from lab import estimate as estimates  # noqa: E402
 from lab.collect import Card, Findings  # noqa: E402
 from lab.plan import TUNE, Place, Run  # noqa: E402
 from lab.scales import SCALES, SMOKE  # noqa: E402
-from lab.verdict import AGREES, DISAGREES, UNDECIDED, answer  # noqa: E402
+from lab.verdict import AGREES, DISAGREES, MISSING, UNDECIDED, answer  # noqa: E402
 
 from cards_jax import config, folder, fourier, tabular, trainer  # noqa: E402
 from cards_jax.evaluate import fourier as evaluate  # noqa: E402
@@ -290,7 +290,7 @@ def estimate(low: float, high: float, n: int = 5) -> Estimate:
 def test_a_claim_is_answered_only_where_the_interval_says_so(low, high, sign, within, verdict):
     assert answer(estimate(low, high), sign, within) == verdict
     assert answer(estimate(low, high, n=4), sign, within) == UNDECIDED
-    assert answer(None, sign, within) == UNDECIDED
+    assert answer(None, sign, within) == MISSING
 
 
 class Planted:

@@ -21,6 +21,7 @@ from lab.collect import Card, Findings
 
 SEEDS = 5
 AGREES, DISAGREES, UNDECIDED = "agrees", "disagrees", "undecided"
+MISSING = "no cards"
 MEASURES = {
     "corrupted": "corrupted accuracy",
     "clean": "clean accuracy",
@@ -89,7 +90,9 @@ def answer(
     estimate: Estimate | None, sign: int, within: float | None = None, most: float | None = None
 ) -> str:
     """What an interval says to a claim."""
-    if estimate is None or estimate.n < SEEDS:
+    if estimate is None:
+        return MISSING
+    if estimate.n < SEEDS:
         return UNDECIDED
     low, high = estimate.low, estimate.high
     if within is not None:
