@@ -9,7 +9,7 @@ GMP), lottery-ticket-style ones (LTH, LRR) and ones that prune a random one (EP,
 finds, on five networks and CIFAR-10 with five seeds, that FT and GMP lose robustness at high sparsity, that LTH and
 LRR keep or gain it, and that EP and BP gain most. Points are differences to the mean dense accuracy, bars reach from
 the smallest to the largest seed. Controls have equal budgets: what they show as well is not due to pruning.
-Time: smoke, on embedded digits, 5 minutes on two cores; small, Conv4 at full width on 4,000 images, 7 hours on two
+Time: smoke, on embedded digits, 5 to 8 minutes on two cores; small, Conv4 at full width on 4,000 images, 7 hours on two
 cores; paper, a few hundred hours of one accelerator (`estimate --gflops=`), shared by `run --index=i --of=n`.
 """
 
