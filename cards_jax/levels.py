@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from cards_jax import masks, pruning
 from cards_jax.config import ConfigError, one_of
-from cards_jax.phase import Phase, Shapes
+from cards_jax.phase import Phase, Shapes, Uniform
 from cards_jax.schedules import learning_rate_table
 
 REWIND, TRUNK = "rewind", "trunk"  # names of saved cards
@@ -36,21 +36,18 @@ class LevelCounts:
 
 @dataclasses.dataclass(frozen=True)
 class BranchCounts:
-    """The kept count of a partial level that removes exactly `sparsity` after `level` whole ones.
+    """The kept count of a partial level that removes exactly `sparsity` after whole ones to `trunk`.
 
     Levels round up layer by layer: a layer keeps no more than they left of it.
     """
 
-    level: int
-    rate: float
-    scope: str
+    trunk: LevelCounts
     sparsity: float
 
     def __call__(self, shapes: Shapes, final: float) -> list[np.ndarray]:
-        del final
-        sizes = [int(np.prod(s)) for s in shapes]
-        left = masks.level_counts(sizes, self.level, self.rate, self.scope)
-        return [np.minimum(masks.keep_counts(sizes, self.sparsity, self.scope), left)]
+        (left,) = self.trunk(shapes, final)
+        (exact,) = Uniform(self.trunk.scope, lambda _: [self.sparsity])(shapes, final)
+        return [np.minimum(exact, left)]
 
 
 def sparsity_of(level: int, rate: float) -> float:
@@ -175,7 +172,7 @@ def _branch(c, rate, back: int, rewinds: bool, level: int, target: float, first:
         name=f"level {level} to {target:g}",
         rules=pruning.rules(enter=enter),
         rate=rate,
-        keep=BranchCounts(level - 1, c.pruning.rate, c.scope, target),
+        keep=BranchCounts(LevelCounts(level - 1, c.pruning.rate, c.scope), target),
         first=back,
         number=level,
         shared=True,

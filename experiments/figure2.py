@@ -9,7 +9,7 @@ it by up to 50 and flatten the map, layerwise and global ones differently. The f
 their difference to dense, blue is less error; each a mean over seeds. The highest sparsity of Figure 1 has grids of
 its own. Cards are those of Figure 1 at the same scale.
 Time: smoke, on embedded digits, 5 minutes on two cores, seconds where figure1 has run in the same workdir;
-small half an hour after figure1, as its progress line says; paper, Conv8, some hours of an accelerator.
+small half an hour to an hour after figure1, estimated; paper, Conv8, some hours of an accelerator.
 """
 
 import sys

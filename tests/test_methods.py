@@ -225,8 +225,8 @@ def test_gradual_pruning_to_the_end_reaches_its_sparsity(total, begin, end, ever
 def test_a_partial_level_takes_no_weight_back(sizes, rate, sparsity, scope):
     level = levels.level_below(sparsity, rate)
     shapes = [(n,) for n in sizes]
-    (before,) = levels.LevelCounts(level, rate, scope)(shapes, 0.0)
-    (branch,) = levels.BranchCounts(level, rate, scope, sparsity)(shapes, 0.0)
+    trunk = levels.LevelCounts(level, rate, scope)
+    (before,), (branch,) = trunk(shapes, 0.0), levels.BranchCounts(trunk, sparsity)(shapes, 0.0)
     assert np.all(branch <= before)
     assert np.all(branch <= masks.keep_counts(sizes, sparsity, scope))
 

@@ -66,7 +66,7 @@ def form(experiment: Experiment) -> argparse.ArgumentParser:
     )
     add(
         "--tuned",
-        help="a cards.csv of the same scale and data: its learning rates and weight decays, in place of tuning",
+        help="a cards.csv of the same scale and data: its rates, kept in the workdir in place of tuning",
     )
     add("--commands", action="store_true", help="list the commands of the runs")
     add("--corruptions_dir", help="CIFAR-10-C as a folder; else corruptions are made")
