@@ -112,9 +112,8 @@ def complete(c: ConfigDict, command: str | None = None) -> list[dict[str, Any]]:
     signals, dense = Signals(), []
     with signals.watched():
         if c.baseline == "auto" and c.method != "dense":
-            run.check(
-                c, data.prepare(c)
-            )  # what is refused is refused before its baseline is trained
+            # What is refused is refused before its baseline is trained.
+            run.check(c, data.prepare(c))
             dense = _completed(baseline_config(c), signals, [], command)
         elif c.baseline not in (None, "auto"):
             dense = _dense_results(c, data.prepare(c).fingerprint)

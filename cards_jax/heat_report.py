@@ -41,11 +41,10 @@ def grouped(heats: Sequence[Heat], dense: bool = False) -> dict[str, list[Heat]]
     labels = {key: _label(r, _varying(points.values())) if r else key for key, r in points.items()}
     if dense and not _varying(points.values()):
         labels = dict.fromkeys(labels, "dense")
+    # Where methods differ rates are not shown, as long as cards can be told apart without.
     for label in set(labels.values()):
         clash = [key for key in labels if labels[key] == label]
-        if (
-            len(clash) > 1
-        ):  # of cards whose methods differ rates are not shown, if they can be told without
+        if len(clash) > 1:
             varies = _varying([points[key] for key in clash])
             for key in clash:
                 labels[key] = f"{label} {_rates(points[key], varies)}"
