@@ -7,7 +7,8 @@ Question: which frequencies of noise does every method make a network more, or l
 Conv8 at 80%, that methods that prune a trained network raise the error by up to 10 points, and that EP and BP lower
 it by up to 50 and flatten the map, layerwise and global ones differently. The first grid shows errors, the second
 their difference to dense, blue is less error; each a mean over seeds. The highest sparsity of Figure 1 has grids of
-its own. Cards are those of Figure 1 at the same scale.
+its own. Cards are those of Figure 1 at the same scale; dense ones with GMP's learning rate and weight decay stand beside
+them, which show what of GMP's difference is not due to pruning.
 Time: smoke, on embedded digits, 5 minutes on two cores, seconds where figure1 has run in the same workdir;
 small half an hour to an hour after figure1, estimated; paper, Conv8, some hours of an accelerator.
 """
@@ -16,12 +17,16 @@ import sys
 
 from lab import command, draw
 from lab.plan import Experiment
-from lab.recipes import COMPRESSED, LABELS, family
+from lab.recipes import COMPRESSED, LABELS, family, tuned_as
 from lab.verdict import Rule
 
 
 def runs(scale):
-    return [run for k in LABELS for run in family(k, scale.one, scale, scale.around_middle)]
+    found = [run for k in LABELS for run in family(k, scale.one, scale, scale.around_middle)]
+    main = {run.name: run for run in found}
+    dense, gmp = (main[f"{k}_{scale.one}"] for k in ("dense", "gmp"))
+    # GMP is one training of dense's length from dense's start: beside the masks, only its tuning differs.
+    return [*found, tuned_as(dense, gmp, "as_gmp", "dense, GMP's learning rate")]
 
 
 def rules(scale):
@@ -31,10 +36,11 @@ def rules(scale):
 def _rules(scale, sparsity):
     at = lambda kind: (f"{kind}_{scale.one}", sparsity)
     dense = (f"dense_{scale.one}", 0.0)
+    same_rate = (at("gmp"), (f"dense_{scale.one}_as_gmp", 0.0))
     found = []
-    for k in ("ft", "gmp"):
-        raises = f"{LABELS[k]} raises the Fourier error"
-        found.append(Rule(raises, "heat", at(k), dense, 1, paper="up to +10 points"))
+    for k, control in (("ft", None), ("gmp", same_rate)):
+        raises, most = f"{LABELS[k]} raises the Fourier error", "up to +10 points"
+        found.append(Rule(raises, "heat", at(k), dense, 1, control=control, paper=most))
     for k in ("ep_layerwise", "ep_global", "bp_layerwise", "bp_global"):
         lowers = f"{LABELS[k]} lowers the Fourier error"
         found.append(Rule(lowers, "heat", at(k), dense, -1, paper="up to -50 points"))

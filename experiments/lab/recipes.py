@@ -137,6 +137,11 @@ def varied(run: Run, tag: str, label: str, fields: Fields, role: str = MAIN) -> 
     )
 
 
+def tuned_as(run: Run, other: Run, tag: str, label: str) -> Run:
+    """The same run with the learning rate and weight decay that were chosen for another."""
+    return dataclasses.replace(varied(run, tag, label, {}, CONTROL), tuned_by=other.tuned_by)
+
+
 def cycles_of(count: int, scale: Scale) -> dict[str, Any]:
     """A dense network with the learning-rate cycles of LRR to level `count`, each rewound as far as LRR's."""
     rewind = {k: v for k, v in scale.iterative.items() if k == "pruning.rewind_steps"}
