@@ -7,8 +7,8 @@ Question: which frequencies of noise does every method make a network more, or l
 Conv8 at 80%, that methods that prune a trained network raise the error by up to 10 points, and that EP and BP lower
 it by up to 50 and flatten the map, layerwise and global ones differently. The first grid shows errors, the second
 their difference to dense, blue is less error; each a mean over seeds. The highest sparsity of Figure 1 has grids of
-its own. Cards are those of Figure 1 at the same scale; dense ones with GMP's learning rate and weight decay stand beside
-them, which show what of GMP's difference is not due to pruning.
+its own. Cards are those of Figure 1 at the same scale; dense ones with GMP's learning rate and weight decay stand
+beside them, which show what of GMP's difference is not due to pruning.
 Time: smoke, on embedded digits, 5 minutes on two cores, seconds where figure1 has run in the same workdir;
 small half an hour to an hour after figure1, estimated; paper, Conv8, some hours of an accelerator.
 """

@@ -17,7 +17,7 @@ from lab import command, decks, deckwork, draw
 from lab.deckwork import network, sparsity
 from lab.plan import Experiment
 
-from cards_jax import deck_table, files, gate, tabular, trials
+from cards_jax import deck_table, files, gate, trials
 from cards_jax.corruptions import BENCHMARK, SEVERITIES
 
 METHOD = "lrr"
@@ -46,7 +46,8 @@ def measured(findings):
 def shares(rows):
     """(corruptions, severities): the part of the batches that goes to the Gaussian cards."""
     shown = deck_table.main_rows([r for r in rows if r["predictor"] == deck_table.ADAPTIVE])
-    at = {(r["corruption"], r["severity"]): r["to gaussian"] for r in shown}
+    (noisy,) = (k for k in shown[0] if k.startswith("to gaussian"))  # its settings may follow
+    at = {(r["corruption"], r["severity"]): r[noisy] for r in shown}
     return np.array([[at[name, s] for s in SEVERITIES] for name in BENCHMARK])
 
 
@@ -54,8 +55,7 @@ def figure(findings, out):
     found, paths = measured(findings), []
     for name, rows in found.items():
         path = draw.stem(out, f"gate_{name}.csv")
-        columns = (*deck_table.COLUMNS, "to augmix", "to gaussian")
-        files.write_atomically(path, tabular.csv_table(rows, columns))
+        files.write_atomically(path, deck_table.csv(rows))
         paths.append(path)
     if not found:
         return []
