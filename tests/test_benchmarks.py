@@ -301,6 +301,7 @@ def test_peers_of_heatmaps_perturb_with_our_waves():
 QUICK = Options(quick=True, say=lambda text: None)
 
 
+@pytest.mark.slow
 def test_the_parts_about_an_accelerator_run_on_any_device():
     from benchmarks.accelerator import convolutions, heatmap, peaks, selection
 

@@ -334,7 +334,7 @@ ARGUMENT = st.one_of(
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(ARGUMENT, max_size=4))
 def test_any_command_line_is_taken_or_refused_in_words(arguments):

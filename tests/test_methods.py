@@ -138,7 +138,7 @@ def _dense_of(method, **changes):
     return *found.values(), t, group
 
 
-@pytest.mark.parametrize("method", ["lth", "lrr"])
+@pytest.mark.parametrize("method", ["lth", pytest.param("lrr", marks=pytest.mark.slow)])
 def test_exact_targets_branch_off_and_leave_the_trajectory_alone(method):
     both = tiny(method, "global", sparsity=(0.1, 0.3), pruning__targets="exact")
     one = tiny(method, "global", sparsity=(0.3,), pruning__targets="exact")

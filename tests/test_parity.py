@@ -15,7 +15,7 @@ from cards_jax.tree import flatten, map_leaves, only_prunable, size, unflatten
 
 POPUPS = [
     pytest.param("biprop_Conv2_layerwise_k0.2", "conv2", marks=pytest.mark.slow),
-    ("biprop_Conv2_global_k0.2", "conv2"),
+    pytest.param("biprop_Conv2_global_k0.2", "conv2", marks=pytest.mark.slow),
     ("biprop_Conv4_layerwise_k0.2", "conv4"),
     ("biprop_Conv4_global_k0.2", "conv4"),
     pytest.param("biprop_cResNet18_layerwise_k0.2", "resnet18", marks=pytest.mark.slow),
@@ -56,7 +56,11 @@ def test_logits(fixtures_dir, name, model):
     assert_close(cards_jax.logits(ours, recipe.images(), normalize=False), expected["logits"])
 
 
-DIALECTS = [(n, d) for n in sorted(models.families()) for d in models.family(n).TORCH]
+DIALECTS = [
+    pytest.param(n, d, marks=[pytest.mark.slow] * (n == "resnet110"))
+    for n in sorted(models.families())
+    for d in models.family(n).TORCH
+]
 
 
 @pytest.mark.parametrize(("model", "dialect"), DIALECTS)

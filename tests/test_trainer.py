@@ -49,7 +49,9 @@ def mask_difference(a, b) -> float:
     return sum(int((x != y).sum()) for x, y in pairs) / max(total, 1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=[pytest.mark.slow] * (m == "ep")) for m in METHODS]
+)
 def test_each_realization_trains_as_it_would_alone(method):
     c = small.tiny(seeds=(0, 7), learning_rate=(0.1, 0.02), **METHODS[method])
     points = config.points(c)
@@ -65,8 +67,8 @@ def test_masks_are_equal_at_the_start():
     c = small.tiny(seeds=(0, 7), sparsity=(0.5, 0.9))
     points = config.points(c)
     _, many = steps(c, count=0)
-    for i, point in enumerate(points):
-        _, alone = steps(c, count=0, points=[point])
+    for i in (0, len(points) - 1):
+        _, alone = steps(c, count=0, points=[points[i]])
         for a, b in zip(jax.tree.leaves(many.mask), jax.tree.leaves(alone.mask), strict=True):
             np.testing.assert_array_equal(a[i], b[0])
 
