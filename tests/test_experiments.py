@@ -312,6 +312,8 @@ class Planted:
 
 
 class PlantedCard:
+    emptied = ()
+
     def __init__(self, seed, right):
         self.result, self._right = {"seed": seed}, right
 
@@ -407,6 +409,11 @@ def test_the_summary_says_how_far_from_dense_every_group_is():
     assert "planted, 4,000 training images, scale smoke" in summary.means(findings)
     made[-1].__dict__["emptied"] = ["linear1"]
     assert "FT, 90%: 1 of 5 cards have nothing left of linear1." in summary.means(findings)
+    (row,) = verdict.judge(
+        findings, [verdict.Rule("gains", "clean", ("ft", 0.9), ("dense", 0.0), 1)]
+    )
+    assert row["collapsed"] == "ft 90%: 1 of 5 cards have nothing left of linear1."
+    assert verdict.markdown([row, row], findings).count("nothing left") == 1
     for augment, said in (("augmix", True), ("plain", False)):
         for card in made[5:]:
             card.config.augment = augment

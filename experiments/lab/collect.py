@@ -167,6 +167,15 @@ def _cards(run: Run, c: ConfigDict) -> list[Card]:
     return [card for card in found if card.result is not None]
 
 
+def collapsed(name: str, cards: Sequence[Card]) -> str:
+    """What is to be said of cards that lost a whole layer, whose answers are constant; "" where none did."""
+    lost = [card.emptied for card in cards if card.emptied]
+    layers = ", ".join(dict.fromkeys(layer for each in lost for layer in each))
+    return (
+        f"{name}: {len(lost)} of {len(cards)} cards have nothing left of {layers}." if lost else ""
+    )
+
+
 # --- the tidy table
 
 

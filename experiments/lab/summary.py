@@ -7,7 +7,7 @@ import numpy as np
 from cards_jax import tabular
 from cards_jax.evaluate.bootstrap import Estimate
 from lab import draw, verdict
-from lab.collect import Card, Findings, rings
+from lab.collect import Card, Findings, collapsed, rings
 from lab.verdict import Group
 
 HEAD = ("run", "sparsity (%)", "n", "learning rate", "weight decay", "clean (%)", "min", "max")
@@ -42,17 +42,11 @@ def means(findings: Findings) -> str:
 
 def _collapsed(findings: Findings) -> str:
     """A line for every group with cards that lost a whole layer."""
-    lines = []
-    for label, group in _groups(findings):
-        cards = findings.group(*group)
-        lost = [card.emptied for card in cards if card.emptied]
-        if lost:
-            layers = ", ".join(dict.fromkeys(layer for each in lost for layer in each))
-            where = f"{label}, {100 * group[1]:.4g}%"
-            lines.append(
-                f"\n{where}: {len(lost)} of {len(cards)} cards have nothing left of {layers}."
-            )
-    return "".join(lines)
+    lines = [
+        collapsed(f"{label}, {100 * group[1]:.4g}%", findings.group(*group))
+        for label, group in _groups(findings)
+    ]
+    return "".join(f"\n{line}" for line in lines if line)
 
 
 def relative(findings: Findings) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from cards_jax import tabular
 from cards_jax.evaluate import bootstrap, fourier
 from cards_jax.evaluate.bootstrap import Estimate
-from lab.collect import Card, Findings
+from lab.collect import Card, Findings, collapsed
 
 SEEDS = 5
 AGREES, DISAGREES, UNDECIDED = "agrees", "disagrees", "undecided"
@@ -128,6 +128,7 @@ def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
         "verdict": verdict,
         "paper": rule.paper,
         "because_of_pruning": "",
+        "collapsed": "\n".join(_collapsed(findings, rule)),
     }
     if rule.control:
         control = difference(findings, rule.measure, *rule.control)
@@ -141,6 +142,11 @@ def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
         )
         row["because_of_pruning"] = "yes" if same else "not shown"
     return row
+
+
+def _collapsed(findings: Findings, rule: Rule) -> list[str]:
+    lines = [collapsed(_named(g), findings.group(*g)) for g in (rule.card, rule.than)]
+    return [line for line in lines if line]
 
 
 def _named(group: Group) -> str:
@@ -170,4 +176,6 @@ def markdown(rows: Sequence[dict[str, Any]], findings: Findings) -> str:
     note = f"Scale {findings.scale.name}; {name}. Differences in percentage points. {rule}"
     if findings.scale.data == "digits":
         note += " Digits are a smoke test of the code, never evidence."
-    return f"{note}\n\n{tabular.aligned(head, body, words)}"
+    lost = dict.fromkeys(x for row in rows for x in row.get("collapsed", "").splitlines())
+    about = "".join(f"\n{line}" for line in lost)
+    return f"{note}\n\n{tabular.aligned(head, body, words)}{about}"
