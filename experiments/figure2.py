@@ -56,6 +56,7 @@ def figure(findings, out):
     dense = findings.group(f"dense_{scale.one}")
     for sparsity in scale.mapped:
         rows = [(LABELS[k], findings.group(f"{k}_{scale.one}", sparsity)) for k in COMPRESSED]
+        rows.append(("dense, GMP's rate", findings.group(f"dense_{scale.one}_as_gmp")))
         text = f"{scale.one}, {100 * sparsity:.4g}% sparse"
         name = "figure2" if sparsity == scale.middle else "figure2_high"
         paths += draw.heatmaps(findings, out, name, rows, dense, text)
