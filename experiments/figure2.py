@@ -17,7 +17,7 @@ import sys
 
 from lab import command, draw
 from lab.plan import Experiment
-from lab.recipes import COMPRESSED, LABELS, family, tuned_as
+from lab.recipes import COMPRESSED, LABELS, at_rate_of_gmp, family
 from lab.verdict import Rule
 
 
@@ -25,8 +25,7 @@ def runs(scale):
     found = [run for k in LABELS for run in family(k, scale.one, scale, scale.around_middle)]
     main = {run.name: run for run in found}
     dense, gmp = (main[f"{k}_{scale.one}"] for k in ("dense", "gmp"))
-    # GMP is one training of dense's length from dense's start: beside the masks, only its tuning differs.
-    return [*found, tuned_as(dense, gmp, "as_gmp", "dense, GMP's learning rate")]
+    return [*found, at_rate_of_gmp(dense, gmp)]
 
 
 def rules(scale):

@@ -137,9 +137,13 @@ def varied(run: Run, tag: str, label: str, fields: Fields, role: str = MAIN) -> 
     )
 
 
-def tuned_as(run: Run, other: Run, tag: str, label: str) -> Run:
-    """The same run with the learning rate and weight decay that were chosen for another."""
-    return dataclasses.replace(varied(run, tag, label, {}, CONTROL), tuned_by=other.tuned_by)
+def at_rate_of_gmp(dense: Run, gmp: Run) -> Run:
+    """Dense with the learning rate and weight decay that were chosen for GMP, which may not be dense's own.
+
+    GMP is one training of dense's length from dense's start: beside the masks, only its tuning differs.
+    """
+    control = varied(dense, "as_gmp", "dense, GMP's learning rate", {}, CONTROL)
+    return dataclasses.replace(control, tuned_by=gmp.tuned_by)
 
 
 def cycles_of(count: int, scale: Scale) -> dict[str, Any]:
@@ -167,8 +171,9 @@ def epochs_to(count: int, run: Run, scale: Scale) -> int:
 def controls(network: str, scale: Scale, runs: Sequence[Run]) -> list[Run]:
     """What the methods of Figure 1 have to be held against, at the highest sparsity, each with its method's tuning.
 
-    dense for twice as long; the learning-rate cycles of lrr without pruning; gmp and ft with lrr's total epochs, to
-    the nearest; random masks, and those of lrr shuffled within their layers, for one training.
+    dense for twice as long; the learning-rate cycles of lrr without pruning; dense at gmp's learning rate; gmp and ft
+    with lrr's total epochs, to the nearest; random masks, and those of lrr shuffled within their layers, for one
+    training.
     """
     main = {run.name: run for run in runs}
     dense, gmp, ft, lrr = (main.get(f"{k}_{network}") for k in ("dense", "gmp", "ft", "lrr"))
@@ -178,6 +183,7 @@ def controls(network: str, scale: Scale, runs: Sequence[Run]) -> list[Run]:
     found = [
         varied(dense, "twice", "dense, twice the epochs", longer(2 * epochs), CONTROL),
         varied(dense, "cyclic", "dense, LRR's cycles", cycles_of(most, scale), CONTROL),
+        at_rate_of_gmp(dense, gmp),
         varied(gmp, "long", "GMP, LRR's epochs", {**longer(total), **one}, CONTROL),
         varied(ft, "long", "FT, LRR's epochs", {"finetune.epochs": total - epochs, **one}, CONTROL),
         varied(
