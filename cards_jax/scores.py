@@ -1,6 +1,7 @@
 """Cards on corrupted images: all cards of one network in one pass, and each card on each corruption once."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,6 +23,7 @@ from cards_jax.progress import Progress
 
 PIECE_BYTES = 2**25  # of images on their way to the devices
 MOST_AT_ONCE = 8192  # images of all cards together that one device computes at a time, under vmap
+CALL = 2**15  # images of all cards together in a call of the program: progress is shown after each
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,24 +79,25 @@ def evaluate(
         askers = _askers([(p, cards[p]) for p in todo], source, batch_size)
         labels = _labels(source, clean)
         bar = Progress(
-            len(names),
+            sum(asker.calls(source, name) for name in names for asker in askers),
             len(todo),
-            source.labels.size * len(SEVERITIES),
+            sum(a.rows * len(a.paths) for a in askers) // (len(askers) * len(todo)),
             active=progress and _first(),
         )
+        done = itertools.count(1)
+        tick = lambda: bar.update(next(done))
         supply = _ahead(
             partial(source.read, name, first, piece_size(source))
             for name in names
             if name != CLEAN
             for first in starts(source)
         )
-        for done, name in enumerate(names):
+        for name in names:
             bar.label = name
-            for members, found in _asked(askers, source, clean, name, supply):
+            for members, found in _asked(askers, source, clean, name, supply, tick):
                 for i, path in enumerate(members):
                     one = Marks.of(*(found[k][i] for k in KEYS), labels[name == CLEAN])
                     tallies[path].add(name, one)
-            bar.update(done + 1)
         bar.close()
     about = lambda p, key: cards[p].meta.get(key) or {}
     return [Score(p, about(p, "result"), tallies[p].marks, about(p, "config")) for p in paths]
@@ -163,15 +166,22 @@ class _Asker:
     program: Callable
     rows: int
 
-    def __call__(self, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """What all cards answer, each (R, M)."""
-        pieces = [
-            self.program(
-                _filled(images[i : i + self.rows], self.rows),
-                _filled(labels[i : i + self.rows], self.rows),
-            )
-            for i in range(0, len(images), self.rows)
-        ]
+    def calls(self, source: Source, name: str) -> int:
+        """Of the program, for all images of a name."""
+        if name == CLEAN:
+            return -(-len(source.labels) // self.rows)
+        return len(starts(source)) * -(-len(SEVERITIES) * piece_size(source) // self.rows)
+
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, tick: Callable[[], None]
+    ) -> dict[str, np.ndarray]:
+        """What all cards answer, each (R, M); `tick` after each call of the program."""
+        pieces = []
+        for i in range(0, len(images), self.rows):
+            rows = slice(i, i + self.rows)
+            padded = (_filled(x[rows], self.rows) for x in (images, labels))
+            pieces.append(self.program(*padded))
+            tick()
         joined = {k: np.concatenate([p[k] for p in pieces], 1) for k in KEYS}
         return {k: x[:, : len(images)] for k, x in joined.items()}
 
@@ -190,7 +200,8 @@ def _askers(members: list[tuple[Path, CardFile]], source: Source, batch_size: in
     for group in groups.values():
         paths, cards = zip(*group, strict=True)
         held = hand.stacked(cards, paths)
-        rows = len(SEVERITIES) * piece_size(source)
+        piece = len(SEVERITIES) * piece_size(source)
+        rows = -(-piece // -(-piece * len(held) // CALL))
         batch = _batch(held, batch_size, rows)
         rows += -rows % (batch * jax.device_count())
         program = held.map_images(partial(answers.measure, batch_size=batch), 2)
@@ -199,9 +210,10 @@ def _askers(members: list[tuple[Path, CardFile]], source: Source, batch_size: in
 
 
 def _batch(held: Hand, batch_size: int, rows: int) -> int:
-    """Images that one card computes at a time on one device."""
-    most = max(1, MOST_AT_ONCE // (1 if held.layout().loop else len(held)))
-    return max(1, min(batch_size, most, -(-rows // jax.device_count())))
+    """Images that one card computes at a time on one device: as even as they come, so that few are padding."""
+    most = max(1, min(batch_size, MOST_AT_ONCE // (1 if held.layout().loop else len(held))))
+    own = -(-rows // jax.device_count())
+    return -(-own // -(-own // most))
 
 
 def piece_size(source: Source) -> int:
@@ -242,12 +254,13 @@ def _asked(
     clean: Clean,
     name: str,
     supply: Iterator[np.ndarray],
+    tick: Callable[[], None],
 ) -> Iterator[tuple[list[Path], dict[str, np.ndarray]]]:
     """For each network (paths of its cards, what they answer, each (R, S, N))."""
     corrupted, plain = _labels(source, clean)
     if name == CLEAN:
         for asker in askers:
-            found = asker(clean.images[: len(plain)], plain)
+            found = asker(clean.images[: len(plain)], plain, tick)
             yield asker.paths, {k: x[:, None] for k, x in found.items()}
         return
     severities, count = len(SEVERITIES), len(corrupted)
@@ -259,6 +272,6 @@ def _asked(
         flat = images.reshape(-1, *images.shape[2:])
         labels = np.tile(corrupted[first : first + size], severities)
         for asker, table in zip(askers, tables, strict=True):
-            for k, x in asker(flat, labels).items():
+            for k, x in asker(flat, labels, tick).items():
                 table[k][:, :, first : first + size] = x.reshape(-1, severities, size)
     yield from zip([a.paths for a in askers], tables, strict=True)

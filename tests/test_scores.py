@@ -76,6 +76,17 @@ def test_a_hand_gives_what_every_card_gives_alone(files, run, monkeypatch):
         np.testing.assert_array_equal(score.marks["clean"].predicted[0], clean)
 
 
+def test_progress_comes_after_every_call_and_ends_with_the_last(files, run, monkeypatch, capsys):
+    """Two networks in calls of at most 60 images of all cards: 3 cards are asked 20 at a time, one card 60."""
+    monkeypatch.setattr(scores, "CALL", 60)
+    steps, update = [], scores.Progress.update
+    monkeypatch.setattr(scores.Progress, "update", lambda s, n: steps.append(n) or update(s, n))
+    scores.evaluate([run], source(files), fake.clean(33), say=lambda text: None)
+    clean, corrupted = -(-33 // 20) + 1, -(-165 // 20) + -(-165 // 60)
+    assert steps == list(range(1, clean + 2 * corrupted + 1))
+    assert f"step {steps[-1]}/{steps[-1]}  100%" in capsys.readouterr().err
+
+
 def test_all_clean_images_can_be_asked_for_alone(files, run):
     evaluate([run], source(files, count=20))
     found, _ = evaluate([run], corrupted.without(fake.clean(33)))
