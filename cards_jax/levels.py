@@ -1,8 +1,7 @@
 """Iterative magnitude pruning: levels of prune and train again, whose ends are the cards of many sparsities.
 
 Every level removes the share `pruning.rate` of the weights that are left. One trajectory per seed passes all levels;
-with targets="exact", a card of another sparsity branches off by a partial level, and the trajectory goes on without it
-(unless the branch diverges: a realization that has diverged does not come back).
+with targets="exact", a card of another sparsity branches off by a partial level, and the trajectory goes on without it.
 """
 
 import dataclasses
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cards_jax import masks, pruning
 from cards_jax.config import ConfigError, one_of
-from cards_jax.phase import Phase, Shapes, Uniform
+from cards_jax.phase import Phase, Rules, Shapes, Uniform
 from cards_jax.schedules import learning_rate_table
 
 REWIND, TRUNK = "rewind", "trunk"  # names of saved cards
@@ -134,23 +133,25 @@ def _level_zero(c: ConfigDict, rate: np.ndarray, anchor: int) -> list[Phase]:
     end = {"rate": rate, "delivers": _delivers(c, 0), **whole}
     if not anchor:
         return [Phase("level 0", pruning.rules(), **end)]
-    go_on = pruning.rules(enter=pruning.Save(REWIND), fresh_optimizer=False)
+    go_on = pruning.rules(sets_aside=REWIND, fresh_optimizer=False)
     return [
         Phase("pretrain", pruning.rules(), rate[:anchor], delivers=(), **whole),
         Phase("level 0", go_on, first=anchor, **end),
     ]
 
 
+def _rules(c: ConfigDict, rewinds: bool, **changes) -> Rules:
+    """Of a phase that begins by pruning."""
+    back = REWIND if rewinds else None
+    prune = pruning.Prune(rewind_to=back, selection=c.compute.selection)
+    return pruning.rules(enter=prune, **changes)
+
+
 def _level(c, rate, back: int, rewinds: bool, level: int, branched: bool) -> Phase:
     """One level of the trajectory; after a branch, it departs from where the trajectory was."""
-    enter = pruning.Prune(
-        begin_at=TRUNK if branched else None,
-        rewind_to=REWIND if rewinds else None,
-        selection=c.compute.selection,
-    )
     return Phase(
         name=f"level {level}",
-        rules=pruning.rules(enter=enter),
+        rules=_rules(c, rewinds, departs_from=TRUNK if branched else None),
         rate=rate,
         keep=LevelCounts(level, c.pruning.rate, c.scope),
         first=back,
@@ -162,15 +163,10 @@ def _level(c, rate, back: int, rewinds: bool, level: int, branched: bool) -> Pha
 
 def _branch(c, rate, back: int, rewinds: bool, level: int, target: float, first: bool) -> Phase:
     """A level cut short to remove exactly `target`; the card before it is set aside by the first branch."""
-    enter = pruning.Prune(
-        begin_at=None if first else TRUNK,
-        save_as=TRUNK if first else None,
-        rewind_to=REWIND if rewinds else None,
-        selection=c.compute.selection,
-    )
+    kept = {"sets_aside": TRUNK} if first else {"departs_from": TRUNK}
     return Phase(
         name=f"level {level} to {target:g}",
-        rules=pruning.rules(enter=enter),
+        rules=_rules(c, rewinds, **kept),
         rate=rate,
         keep=BranchCounts(LevelCounts(level - 1, c.pruning.rate, c.scope), target),
         first=back,

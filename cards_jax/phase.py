@@ -42,17 +42,19 @@ class Start:
     draw: Callable[[Array], tuple[Tree, Tree]]
 
 
-def unchanged(card: Card, saved: Saved, entry: Entry) -> tuple[Card, Saved]:
+def unchanged(card: Card, saved: Saved, entry: Entry) -> Card:
     """Enter a phase with everything as it was."""
-    del entry
-    return card, saved
+    del saved, entry
+    return card
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
     """What a phase does, as hashable functions of one card: the only part that decides what is compiled.
 
-    enter(card, saved, entry) -> (card, saved): once, before the first step; prunes, rewinds, or sets a card aside.
+    departs_from: name of a card that was set aside, from which the phase begins in place of the present one, be that
+    alive or not. sets_aside: name under which the card is kept as it is before `enter`.
+    enter(card, saved, entry) -> card: once, before the first step; prunes, or rewinds.
     remask(card, keep) -> mask: at every mask update, or None where masks stand still or the view makes them.
     view(card, keep) -> effective weights, through which gradients reach `card.params`.
     finish(card, keep) -> Card of plain weights and the final mask, which needs no rules any more.
@@ -61,7 +63,9 @@ class Rules:
 
     view: Callable[[Card, Array], Tree]
     finish: Callable[[Card, Array], Card]
-    enter: Callable[[Card, Saved, Entry], tuple[Card, Saved]] = unchanged
+    departs_from: str | None = None
+    sets_aside: str | None = None
+    enter: Callable[[Card, Saved, Entry], Card] = unchanged
     remask: Callable[[Card, Array], Tree] | None = None
     fresh_optimizer: bool = True
 

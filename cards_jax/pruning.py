@@ -50,39 +50,22 @@ def chance(card: Card, entry: Entry) -> Tree:
 
 
 @dataclasses.dataclass(frozen=True)
-class Save:
-    """Enter a phase by setting the card aside under a name."""
-
-    name: str
-
-    def __call__(self, card: Card, saved: Saved, entry: Entry) -> tuple[Card, Saved]:
-        del entry
-        return card, {**saved, self.name: card}
-
-
-@dataclasses.dataclass(frozen=True)
 class Prune:
     """Enter a phase by pruning, within the mask there is, to the phase's count.
 
     score(card, entry) -> tree of scores; the largest absolute ones stay.
-    begin_at: name of a saved card to depart from, instead of the present one.
-    save_as: name under which the card is set aside before it is pruned.
     rewind_to: name of a saved card whose weights and BatchNorm return under the new mask; None keeps the present ones.
     """
 
     score: Callable[[Card, Entry], Tree] = magnitude
-    begin_at: str | None = None
-    save_as: str | None = None
     rewind_to: str | None = None
     selection: str | None = None
 
-    def __call__(self, card: Card, saved: Saved, entry: Entry) -> tuple[Card, Saved]:
-        card = saved[self.begin_at] if self.begin_at else card
-        saved = {**saved, self.save_as: card} if self.save_as else saved
+    def __call__(self, card: Card, saved: Saved, entry: Entry) -> Card:
         mask = masks.prune(self.score(card, entry), card.mask, entry.keep, self.selection)
         back = saved[self.rewind_to] if self.rewind_to else card
         pruned = masks.apply(back.params, mask)
-        return card.replace(params=pruned, stats=back.stats, mask=mask), saved
+        return card.replace(params=pruned, stats=back.stats, mask=mask)
 
 
 def rules(**changes) -> Rules:

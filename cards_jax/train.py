@@ -138,17 +138,28 @@ def deal(
 def enter(state, scalars: Scalars, keep_U, clock: Clock, images, labels, recipe, rules: Rules):
     """Begin a phase: its rules may prune, rewind or set a card aside; the momentum starts at zero unless they say not.
 
-    A realization that has diverged stays as it is.
+    A realization that has diverged stays as it is, unless the phase departs from a card that was set aside before. What
+    it sets aside itself is nan, from which nothing departs.
     """
     key = stream(scalars.seed, ENTER, clock.phase)
+    card, alive = state.card, state.diverged_at < 0
+    if rules.departs_from:
+        card = state.saved[rules.departs_from]
+        alive = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(card.params)]).all()
+    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, old)
+    saved = state.saved
+    if rules.sets_aside:
+        lost = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), card.params)
+        kept = card.replace(params=choose(card.params, lost))
+        saved = {**saved, rules.sets_aside: kept}
     gradient = partial(
-        mean_gradient, stats=state.card.stats, key=key, images=images, labels=labels, recipe=recipe
+        mean_gradient, stats=card.stats, key=key, images=images, labels=labels, recipe=recipe
     )
-    card, saved = rules.enter(state.card, state.saved, Entry(keep_U[0], key, gradient))
+    card = rules.enter(card, saved, Entry(keep_U[0], key, gradient))
     fresh = optimizer(recipe).init(card.params) if rules.fresh_optimizer else state.optimizer
-    entered = dataclasses.replace(state, card=card, saved=saved, optimizer=fresh)
-    alive = state.diverged_at < 0
-    return jax.tree.map(lambda new, old: jnp.where(alive, new, old), entered, state)
+    sums = jax.tree.map(lambda x: jnp.where(state.diverged_at < 0, x, 0), state.sums)
+    entered = TrainState(card, saved, fresh, sums, jnp.full_like(state.diverged_at, -1))
+    return dataclasses.replace(choose(entered, state), saved=saved)
 
 
 def mean_gradient(weights, batches: int, stats, key, images, labels, recipe: Recipe) -> Tree:

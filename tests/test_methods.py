@@ -1,5 +1,6 @@
 """Every method keeps the same contract; each has its own promises beside it."""
 
+import dataclasses
 import functools
 
 import jax
@@ -154,6 +155,36 @@ def test_exact_targets_branch_off_and_leave_the_trajectory_alone(method):
         np.testing.assert_array_equal(a, b)
     extra = [p.name for p in group.phases if " to " in p.name]
     assert extra == ["level 1 to 0.1", "level 2 to 0.3"]
+
+
+@pytest.mark.parametrize(
+    "dies",
+    [
+        "level 1 to 0.1",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("level 1 to 0.15", "level 1")),
+    ],
+)
+def test_a_branch_that_diverges_takes_nothing_else_along(dies):
+    """Two seeds, of which one meets a nan in a phase: branches beside and after it are what they are without."""
+    c = tiny("lrr", "global", seeds=(0, 1), sparsity=(0.1, 0.15, 0.3), pruning__targets="exact")
+    well, _, group = walk.walk(c)
+    names = [p.name for p in group.phases]
+    assert names == ["level 0", "level 1 to 0.1", "level 1 to 0.15", "level 1", "level 2 to 0.3"]
+
+    def poison(index, state):
+        if names[index] != dies:
+            return state
+        bad = jax.tree.map(lambda x: x.at[0].set(jnp.nan), state.card.params)
+        return dataclasses.replace(state, card=state.card.replace(params=bad))
+
+    found, _, _ = walk.walk(c, change=poison)
+    lost = {"level 1 to 0.1": 0.1, "level 1 to 0.15": 0.15, "level 1": 0.3}[dies]
+    for point, (card, _) in found.items():
+        same = [
+            np.array_equal(a, b)
+            for a, b in zip(jax.tree.leaves(card), jax.tree.leaves(well[point][0]), strict=True)
+        ]
+        assert all(same) == ((point.seed, point.sparsity) != (0, lost))
 
 
 def test_fine_tuning_shares_its_dense_training():

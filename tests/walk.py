@@ -9,18 +9,18 @@ from cards_jax.realizations import fetch
 from cards_jax.trainer import Trainer
 
 
-def walk(c, on_enter=None, on_update=None, devices: int = 1):
+def walk(c, on_enter=None, on_update=None, devices: int = 1, change=lambda index, state: state):
     """{point: (card, nonzero)} of every delivered card, on the host.
 
     on_enter(index, state) and on_update(index, at, state) see the state on the host after entering a phase and after
-    every epoch.
+    every epoch. change(index, state) -> state: what enters in place of it.
     """
     points = config.points(c)
     t = Trainer(c, small.data(), realizations.layout(len(points), 1, c.batch_size, devices))
     group = t.group(points)
     state, found = t.deal(group), {}
     for index, phase in enumerate(group.phases):
-        state = t.enter(state, group, index)
+        state = change(index, t.enter(state, group, index))
         if on_enter:
             on_enter(index, fetch(state))
         at = phase.first

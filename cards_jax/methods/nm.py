@@ -61,10 +61,10 @@ class BlockPrune:
 
     block: int
 
-    def __call__(self, card: Card, saved: Saved, entry: Entry) -> tuple[Card, Saved]:
+    def __call__(self, card: Card, saved: Saved, entry: Entry) -> Card:
         one = lambda m, w: None if m is None else block_mask(w, self.block, entry.keep)
         mask = map_leaves(one, card.mask, card.params)
-        return card.replace(params=masks.apply(card.params, mask), mask=mask), saved
+        return card.replace(params=masks.apply(card.params, mask), mask=mask)
 
 
 @dataclasses.dataclass(frozen=True)
