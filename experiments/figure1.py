@@ -42,6 +42,9 @@ def rules(scale):
         for m in ("ft", "gmp"):
             text = f"{m.upper()} loses robustness ({network})"
             found.append(Rule(text, "corrupted", at(m), dense, -1, control=(long[m], cyclic)))
+        as_gmp = (f"dense_{network}_as_gmp", 0.0)
+        text = f"GMP loses robustness to dense of its learning rate ({network})"
+        found.append(Rule(text, "corrupted", at("gmp"), as_gmp, -1))
         for kind in ("ep_layerwise", "ep_global", "bp_layerwise", "bp_global"):
             text = f"{LABELS[kind]} gains robustness ({network})"
             found.append(Rule(text, "corrupted", at(kind), dense, 1))

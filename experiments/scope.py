@@ -28,7 +28,7 @@ def rules(scale):
     for sparsity in scale.mapped:  # at the highest one global scope may empty a layer
         at = lambda kind, s=sparsity: (f"{kind}_{scale.one}", s)
         for m in ("ep", "bp"):
-            for measure in ("corrupted", "uneven"):
+            for measure in ("clean", "corrupted", "uneven"):
                 text = f"the scope of {m.upper()} matters"
                 found.append(Rule(text, measure, at(f"{m}_layerwise"), at(f"{m}_global"), 0))
     return found
@@ -42,7 +42,7 @@ def figure(findings, out):
     for sparsity in scale.mapped:
         rows = [(label, findings.group(run, sparsity)) for run, label in lines]
         text = f"{network}, {100 * sparsity:.4g}% sparse"
-        name = f"scope_heatmaps_{100 * sparsity:.4g}"
+        name = "scope_heatmaps" + "_high" * (sparsity != scale.middle)
         paths += draw.heatmaps(findings, out, name, rows, dense, text)
     return paths
 
