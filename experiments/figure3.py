@@ -45,7 +45,7 @@ def figure(findings, out):
                 line,
                 deck,
                 images[-1].images,
-                f"{name.replace('_', ' ')}, severity {severity}",
+                f"{name.replace('_', ' ')},\nseverity {severity}",
                 data,
             )
         for axes, title in zip(
