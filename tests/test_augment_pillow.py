@@ -147,6 +147,7 @@ def compared(images: np.ndarray, severity: float, tolerance: float) -> None:
 # Tolerances are 3.5 standard deviations: single mixtures differ much.
 
 
+@pytest.mark.slow
 def test_mixtures_change_images_as_much_as_the_originals(scans):
     compared(np.tile(scans, (50, 1, 1, 1)), 3.0, 0.1)
 

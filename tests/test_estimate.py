@@ -50,6 +50,7 @@ def compiled_bytes(c, mapping: str) -> tuple[int, Need]:
 
 
 @pytest.mark.parametrize(("mapping", "count"), [("loop", 6), ("vmap", 2)])
+@pytest.mark.slow
 def test_the_estimate_is_that_of_the_compiled_program(mapping, count):
     """Within a factor of two, for a network whose activations are most of what it needs."""
     c = small.tiny(seeds=tuple(range(count)), augment="plain", batch_size=32, model__width=4)

@@ -187,6 +187,7 @@ def test_a_branch_that_diverges_takes_nothing_else_along(dies):
         assert all(same) == ((point.seed, point.sparsity) != (0, lost))
 
 
+@pytest.mark.slow
 def test_fine_tuning_shares_its_dense_training():
     """One dense training per seed; each sparsity is what it would be alone."""
     c = tiny("ft", seeds=(0, 1))
@@ -379,6 +380,7 @@ def test_pruning_within_a_mask_is_exact_even_among_zeros(seed, kept, fewer):
 
 
 @pytest.mark.parametrize("scope", ["layerwise", "global"])
+@pytest.mark.slow
 def test_random_weights_without_batchnorm_neither_fade_nor_explode(scope):
     """With the scale that a config has by default; the other one is wrong in four layers of 3 x 3."""
     sparsity, spec = 0.75, models.Spec("conv4", 8, 10, mean=(0.5,) * 3, std=(0.3,) * 3)

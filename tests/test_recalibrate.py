@@ -30,6 +30,7 @@ def finished():
     return t, realizations.fetch(t.finish(state, group, 0))
 
 
+@pytest.mark.slow
 def test_averages_are_those_of_the_batches_one_by_one(finished):
     """Against a loop over whole batches of training images, unaugmented and in order, for each realization."""
     t, cards = finished

@@ -179,6 +179,7 @@ def test_tables_say_source_interval_and_pairs():
     assert robust_tables.payload(WHOLE)["rows"] is WHOLE.rows
 
 
+@pytest.mark.slow
 def test_picture_has_a_panel_for_each_corruption(tmp_path):
     paths = robust_plot.draw(tmp_path / "a", WHOLE)
     text = paths[1].read_text()
