@@ -281,7 +281,6 @@ def test_a_lost_state_never_mixes_up_groups(copy):
     assert len(runs.rows(path)) == 24
 
 
-@pytest.mark.slow
 def test_a_diverged_realization_leaves_its_neighbour_alone(tmp_path):
     calm = runs.tiny(tmp_path / "calm", seeds=(0,), learning_rate=(0.1, 0.2))
     wild = runs.tiny(tmp_path / "wild", seeds=(0,), learning_rate=(0.1, 9e29))
