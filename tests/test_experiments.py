@@ -208,19 +208,28 @@ def test_choices_of_a_published_table_take_the_place_of_tuning(tmp_path):
     row = CHOSEN | chosen_for(plan.resolved(runs[0], place))
     table = written(tmp_path / "cards.csv", row, row, row | {"run": "b", "learning_rate": "9"})
     rows = tuning.published(table)
-    adopt = lambda rows, scale="smoke": tuning.adopt(runs, scale, place, rows, table)
+    adopt = lambda rows, scale="smoke": tuning.adopted(runs, scale, place, rows, table)
     # Of another scale, of other data: nothing to adopt, and tuning stays to be done.
-    assert adopt(rows, "small") == [] == adopt([r | {"data": "CIFAR-10"} for r in rows])
+    assert adopt(rows, "small") == {} == adopt([r | {"data": "CIFAR-10"} for r in rows])
     assert sweep.look(named["tune_a"], named, place).state == sweep.READY
     with pytest.raises(config.ConfigError, match="a is resnet18 there"):
         adopt([row | {"network": "resnet18"}])
-    with pytest.raises(config.ConfigError, match="a has 99 epochs there, here"):
+    with pytest.raises(config.ConfigError, match="a has epochs 99 there, here"):
         adopt([row | {"epochs": "99"}])
+    with pytest.raises(config.ConfigError, match="a has width 7 there, here"):
+        adopt([row | {"width": "7"}])
     with pytest.raises(config.ConfigError, match="cards of a: could not convert"):
         adopt([row | {"learning_rate": ""}])
     with pytest.raises(config.ConfigError, match="2 choices of learning_rate and weight_decay"):
         adopt([row, row | {"weight_decay": "0.002"}])
-    assert adopt(rows) == ["tune_a"]
+    choices = adopt(rows)
+    assert list(choices) == ["tune_a"]
+    # Known without being written, for those who only look.
+    lent = dataclasses.replace(place, chosen=choices)
+    assert sweep.look(named["tune_a"], named, lent).state == sweep.DONE
+    assert sweep.look(named["a"], named, lent).config.learning_rate == (0.05,)
+    assert sweep.look(named["a"], named, place).state == sweep.WAITING
+    tuning.keep(runs, place, choices)
     calls = []
     sweep.sweep(runs, named, place, str, lambda *a: calls.append(a[0]) or trained(*a))
     assert len(calls) == 1 and "--config.name=a" in calls[0]
@@ -228,7 +237,7 @@ def test_choices_of_a_published_table_take_the_place_of_tuning(tmp_path):
     assert step.state == sweep.DONE
     assert (step.config.learning_rate, step.config.weight_decay) == ((0.05,), (0.001,))
     # What stands there is not overwritten.
-    assert adopt([row | {"learning_rate": "0.5"}]) == []
+    assert adopt([row | {"learning_rate": "0.5"}]) == {}
     assert sweep.look(named["a"], named, place).config.learning_rate == (0.05,)
 
 
@@ -237,7 +246,7 @@ def test_a_choice_that_was_made_here_is_kept_and_its_runs_are_still_asked_for(tm
     named, place = {r.name: r for r in runs}, Place(tmp_path)
     sweep.sweep(runs, named, place, str, trained)
     row = CHOSEN | chosen_for(plan.resolved(runs[0], place))
-    assert tuning.adopt(runs, "smoke", place, [row], tmp_path / "cards.csv") == []
+    assert tuning.adopted(runs, "smoke", place, [row], tmp_path / "cards.csv") == {}
     assert sweep.look(named["a"], named, place).config.learning_rate == (0.2,)
     plan.cards_of(plan.resolved(runs[0], place))[0].unlink()
     assert sweep.look(named["tune_a"], named, place).state == sweep.READY
@@ -250,8 +259,8 @@ def test_choices_of_figure_1_serve_every_experiment_with_its_methods(name, tmp_p
     rows, scale = tuning.published(table), SCALES["small"]
     place = Place(tmp_path, {"data.name": "cifar10", "data.title": "CIFAR-10 (JPEG)"})
     runs = plan.ordered(loaded(name).runs(scale))
-    found = tuning.adopt(runs, "small", place, rows, table)
-    assert found == [run.name for run in runs if run.role == TUNE] and found
+    found = tuning.adopted(runs, "small", place, rows, table)
+    assert list(found) == [run.name for run in runs if run.role == TUNE] and found
 
 
 @pytest.mark.parametrize(
@@ -604,6 +613,14 @@ def test_measuring_is_estimated_too(tmp_path):
     assert estimates.images_measured(c, wanted) == clean + corrupted + noisy
     assert estimates.images_measured(c, dataclasses.replace(wanted, robust=False)) == noisy
     assert estimates.need(c).answer > 1e6
+
+
+def test_finished_runs_tell_the_speed():
+    """Long ones, by their median: one that was interrupted knows only its last part."""
+    start = estimates.START
+    assert estimates.speed([]) is None and estimates.speed([(1e12, 2 * start)]) is None
+    took = [(n * 1e11, start + n) for n in (100, 200, 300)]
+    assert estimates.speed([*took, (9e15, start + 100), (1.0, start)]) == pytest.approx(100)
 
 
 PYTHON = """#!/bin/bash

@@ -13,6 +13,7 @@ in which the runs do not differ; of seeds, those of all cards but not of tuning.
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -51,8 +52,7 @@ def form(experiment: Experiment) -> argparse.ArgumentParser:
     add(
         "--gflops",
         type=float,
-        default=estimate.GFLOPS,
-        help="10^9 operations a second, to estimate",
+        help="10^9 operations a second, to estimate; by default what finished runs took, before them that of two cores",
     )
     add(
         "--images",
@@ -90,7 +90,7 @@ def parse(experiment: Experiment, argv: Sequence[str]) -> tuple[argparse.Namespa
         parser.error("--index, --of: allowed are both or none")
     if args.of is not None and not 0 <= args.index < args.of:
         parser.error(f"--index={args.index}: allowed is 0 to {args.of - 1} with --of={args.of}")
-    if not args.gflops > 0:
+    if args.gflops is not None and not args.gflops > 0:
         parser.error(f"--gflops={args.gflops}: allowed is a number above 0")
     if args.images is not None and args.images < 0:
         parser.error(f"--images={args.images}: allowed is 0 (all) or more")
@@ -159,8 +159,9 @@ class Command:
         if args.tuned is not None:
             path = Path(args.tuned)
             rows = tuning.published(path)
-            names = tuning.adopt(self.runs, self.scale.name, self.place, rows, path)
-            self.say(f"chosen as in {path.name}: {', '.join(names) or 'nothing new'}")
+            chosen = tuning.adopted(self.runs, self.scale.name, self.place, rows, path)
+            self.place = dataclasses.replace(self.place, chosen=chosen)
+            self.say(f"chosen as in {path.name}: {', '.join(chosen) or 'nothing new'}")
 
     def run(self) -> int:
         """Do it."""
@@ -171,6 +172,7 @@ class Command:
         failed = []
         if action in ("run", "all"):
             self.check()
+            tuning.keep(self.runs, self.place, self.place.chosen)
             failed = self.sweep()
         else:
             commands.use_all_cores()  # what was not measured yet is measured in this process
@@ -220,31 +222,48 @@ class Command:
 
     def estimate(self) -> None:
         """What every run takes, and all together."""
-        body, rate = [], 1e9 * self.args.gflops
-        cards, flops, seconds, disk, answers = 0, 0.0, 0.0, 0, 0.0
+        found = []
         for run in self.mine():
             step = sweep.look(run, self.named, self.place)
             c = step.config or plan.resolved(_alone(run), self.place)
-            n = estimate.need(c, self.args.gflops)
-            if run.role != TUNE:
+            found.append((step, c, estimate.need(c)))
+        gflops, why = self._speed(found)
+        body = []
+        cards, flops, seconds, disk, answers = 0, 0.0, 0.0, 0, 0.0
+        for step, c, n in found:
+            if step.run.role != TUNE:
                 answers += n.cards * n.answer * estimate.images_measured(c, self.wanted)
             state = "finished"
             if step.state != sweep.DONE:
-                state = estimate.words(n.seconds)
+                state = estimate.words(n.seconds(gflops))
                 cards, flops = cards + n.cards, flops + n.flops
-                seconds, disk = seconds + n.seconds, disk + n.disk
-            body.append([run.name, str(n.cards), f"{n.flops:.2g}", state])
+                seconds, disk = seconds + n.seconds(gflops), disk + n.disk
+            body.append([step.run.name, str(n.cards), f"{n.flops:.2g}", state])
             body[-1] += [f"{n.memory / 1e6:,.0f}", f"{n.disk / 1e6:,.0f}"]
         if answers:
-            took = answers / rate
+            took = answers / (1e9 * gflops)
             flops, seconds = flops + answers, seconds + took
             body.append(["measuring", "", f"{answers:.2g}", estimate.words(took), "", ""])
         last = ["to do", str(cards), f"{flops:.2g}", estimate.words(seconds), ""]
         body.append([*last, f"{disk / 1e6:,.0f}"])
         head = ["run", "cards", "operations", "time", "MB for each in training", "MB on disk"]
         print(tabular.aligned(head, body, [True, *[False] * 5]))
-        print(f"Time at {self.args.gflops:g} x 10^9 operations a second.", end="")
+        print(f"Time at {gflops:.3g} x 10^9 operations a second, {why}.", end="")
         print(" Measuring: of all cards, as if none was measured before." if answers else "")
+
+    def _speed(self, found: Sequence[tuple]) -> tuple[float, str]:
+        """10^9 operations a second to estimate with, and where that comes from."""
+        if self.args.gflops is not None:
+            return self.args.gflops, "as --gflops says"
+        done = [
+            (n.flops, took)
+            for step, c, n in found
+            if step.state == sweep.DONE and (took := sweep.took(c)) is not None
+        ]
+        here = estimate.speed(done)
+        if here is None:
+            return estimate.GFLOPS, "what two cores reach with Conv4; --gflops says another"
+        return here, "what finished runs took here; --gflops says another"
 
     def check(self) -> None:
         """Raise ConfigError, before anything is trained, for what cannot be."""

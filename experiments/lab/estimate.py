@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lab.measure import Wanted
 # Floating-point operations a second of Conv4 in training (4e11 multiply-adds): two cores of an AMD EPYC reach 2.4e11.
 GFLOPS = 200.0
 START = 12.0  # seconds of a run for its start and its compilation, on the same cores
+LONG = 4  # times that: what a run has to take before it tells the speed
 IMAGES = {"digits": 1437, "cifar10": 50000, "cifar100": 50000}
 TEST_IMAGES = {"digits": 360}  # of others 10,000
 CELLS = len(BENCHMARK) * len(SEVERITIES)
@@ -26,7 +28,7 @@ STATES = (
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """Of one run: cards, floating-point operations, seconds, bytes of a realization in memory, bytes on the disk.
+    """Of one run: cards, floating-point operations, bytes of a realization in memory, bytes on the disk.
 
     answer: floating-point operations of one card for one image.
     """
@@ -34,9 +36,12 @@ class Need:
     cards: int
     flops: float
     answer: float
-    seconds: float
     memory: int
     disk: int
+
+    def seconds(self, gflops: float) -> float:
+        """Of training, at a speed."""
+        return START + self.flops / (1e9 * gflops)
 
 
 def training_images(c: ConfigDict) -> int:
@@ -45,7 +50,16 @@ def training_images(c: ConfigDict) -> int:
     return min(whole, c.data.subset) if c.data.subset else whole
 
 
-def need(c: ConfigDict, gflops: float = GFLOPS) -> Need:
+def speed(done: Sequence[tuple[float, float]]) -> float | None:
+    """10^9 operations a second by (operations, seconds) of finished runs, their median; None without a long one.
+
+    A run that was interrupted knows the seconds of its last part alone: hence no mean.
+    """
+    long = [flops / (seconds - START) / 1e9 for flops, seconds in done if seconds > LONG * START]
+    return float(np.median(long)) if long else None
+
+
+def need(c: ConfigDict) -> Need:
     """The estimate for a validated config."""
     side = c.data.image_size or 32
     data: Any = types.SimpleNamespace(
@@ -67,8 +81,7 @@ def need(c: ConfigDict, gflops: float = GFLOPS) -> Need:
     cards = sum(int(size * (0.2 + 4 * (1 - p.sparsity))) for p in points)
     memory = estimate.realization_bytes(c, recipe, phases[0])
     answer = 2.0 * estimate.multiply_adds(recipe)
-    seconds = START + flops / (1e9 * gflops)
-    return Need(len(points), flops, answer, seconds, memory, saved + cards)
+    return Need(len(points), flops, answer, memory, saved + cards)
 
 
 def images_measured(c: ConfigDict, wanted: Wanted) -> int:

@@ -43,10 +43,14 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """What does not belong to an experiment: where it runs, on which data, what else the command line says."""
+    """What does not belong to an experiment: where it runs, on which data, what else the command line says.
+
+    chosen: by runs that tune, of choices that were made elsewhere and are not written down here (yet).
+    """
 
     workdir: Path
     fields: Fields = dataclasses.field(default_factory=dict)
+    chosen: Mapping[str, Fields] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def finished(run: Run, c: ConfigDict, place: Place) -> bool:
 
     A grid whose choice was taken from a published table is finished without cards.
     """
-    if run.role == TUNE and tuning.adopted(run, place):
+    if run.role == TUNE and tuning.is_adopted(run, place):
         return True
     there = mark(c).is_file() and all(path.is_file() for path in cards_of(c))
     return there and (run.role != TUNE or tuning.place_of(run, place).is_file())
@@ -74,6 +75,14 @@ def mark(c: ConfigDict) -> Path:
     """What says that a command came to its end, in the folder of its run: gone with it."""
     points = hashlib.sha256(" ".join(p.name for p in cards_of(c)).encode()).hexdigest()[:8]
     return folder.path_of(c) / "experiments" / f"{points}.json"
+
+
+def took(c: ConfigDict) -> float | None:
+    """Seconds of the last call of a run that came to its end; None where nothing says so."""
+    try:
+        return float(json.loads(mark(c).read_text())["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def part(runs: Sequence[Run], index: int, of: int) -> list[Run]:

@@ -3,13 +3,13 @@
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cards_jax import files, folder
+from cards_jax import files, folder, models
 from cards_jax.config import ConfigError
 from cards_jax.data import corrupted
 from lab.plan import TUNE, Place, Run, resolved
@@ -62,10 +62,10 @@ def save(run: Run, place: Place) -> dict[str, Any]:
 def read(run: Run, place: Place) -> dict[str, Any] | None:
     """{field: value} that was chosen, None before that; ConfigError for a file that is damaged."""
     path = place_of(run, place)
-    if not path.is_file():
+    if not path.is_file() and run.name not in place.chosen:
         return None
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text()) if path.is_file() else place.chosen[run.name]
         return {k: (float(found[k]),) for k in SCALARS}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is damaged ({error}): delete it to choose anew") from None
@@ -89,16 +89,16 @@ def published(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def adopt(
+def adopted(
     runs: Sequence[Run], scale: str, place: Place, rows: Sequence[dict[str, str]], path: Path
-) -> list[str]:
-    """Write down, as chosen, what the cards of a published table were trained with; names of the grids that this saves.
+) -> dict[str, dict[str, Any]]:
+    """{name of a grid: choice} by what the cards of a published table were trained with, for `keep`.
 
     A grid counts where cards of runs that it tunes are in the table, at the same scale and on data of the same title.
-    What was chosen here already stays. Raises ConfigError for cards of another network, with other epochs, or with
-    several choices.
+    What was chosen here already stays. Raises ConfigError for cards of another network or width, with other epochs, or
+    with several choices.
     """
-    found = []
+    found = {}
     for grid in (run for run in runs if run.role == TUNE):
         # Cards of the method itself, which the grid is named after, and of what else it tunes here.
         users = [run.name for run in runs if run.tuned_by == grid.name]
@@ -117,11 +117,13 @@ def adopt(
             raise ConfigError(
                 f"tuned={path}: {mine[0]['run']} is {', '.join(strange)} there, here {c.model.name}"
             )
-        for row in mine:
-            if row["run"] == users[-1] and row["epochs"] != str(c.epochs):
-                raise ConfigError(
-                    f"tuned={path}: {users[-1]} has {row['epochs']} epochs there, here {c.epochs}"
-                )
+        here = {"epochs": c.epochs, "width": c.model.width or models.width(c.model.name)}
+        for row in (row for row in mine if row["run"] == users[-1]):
+            for field, value in here.items():
+                if row.get(field, str(value)) != str(value):
+                    raise ConfigError(
+                        f"tuned={path}: {users[-1]} has {field} {row[field]} there, here {value}"
+                    )
         try:
             points = {tuple(float(row[k]) for k in SCALARS) for row in mine}
         except ValueError as error:
@@ -132,15 +134,23 @@ def adopt(
                 f"{' and '.join(SCALARS)}; allowed is one"
             )
         choice = dict(zip(SCALARS, points.pop(), strict=True))
-        files.deliver(where, json.dumps({"adopted": path.name, **choice}, indent=1) + "\n")
-        found.append(grid.name)
+        found[grid.name] = {"adopted": path.name, **choice}
     return found
 
 
-def adopted(run: Run, place: Place) -> bool:
+def keep(runs: Sequence[Run], place: Place, choices: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write adopted choices beside the runs, where their own would be."""
+    for run in runs:
+        if run.name in choices:
+            text = json.dumps(choices[run.name], indent=1) + "\n"
+            files.deliver(place_of(run, place), text)
+
+
+def is_adopted(run: Run, place: Place) -> bool:
     """Whether the choice of a grid was taken from a published table, so that its runs need not be there."""
-    path = place_of(run, place)
+    if run.name in place.chosen:
+        return True
     try:
-        return "adopted" in json.loads(path.read_text())
+        return "adopted" in json.loads(place_of(run, place).read_text())
     except (OSError, ValueError):
         return False
