@@ -2,14 +2,16 @@
 
 import re
 
+import decks
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
 
-from cards_jax import config, realizations
+from cards_jax import config, deck_program, hand, realizations
 from cards_jax.corruptions import catalog, program
+from cards_jax.evaluate import fourier
 from cards_jax.realizations import Layout
 from cards_jax.trainer import Trainer
 
@@ -32,8 +34,9 @@ def lowered(jitted, backend: str, *args) -> str:
 
 @pytest.fixture
 def texts(backend, monkeypatch) -> list[str]:
-    """Of programs over realizations, which are lowered for the backend instead of being run: they give zeros."""
-    found, real = [], Layout.map
+    """Of programs over realizations and of decks, which are lowered for the backend instead of being run: they give
+    zeros."""
+    found = []
 
     class Program:
         def __init__(self, jitted):
@@ -48,7 +51,16 @@ def texts(backend, monkeypatch) -> list[str]:
                 lambda x: jnp.zeros(x.shape, x.dtype), self.jitted.eval_shape(*args)
             )
 
-    monkeypatch.setattr(Layout, "map", lambda *args, **kwargs: Program(real(*args, **kwargs)))
+        def __call__(self, *args):
+            return self.lower(*args).compile()(*args)
+
+    def instead(owner, name: str) -> None:
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, **kwargs: Program(real(*args, **kwargs)))
+
+    deck_program.program.cache_clear()
+    instead(Layout, "map")
+    instead(deck_program, "program")
     return found
 
 
@@ -87,6 +99,23 @@ def test_training_is_lowered_as_that_backend_is_fast(fields, backend, texts):
     assert not [text for text in texts if "f64" in text]  # TPUs have none
     chunk = max(texts, key=lambda text: len(groups(text)))
     assert (max(groups(chunk)) > 1) == (backend == "tpu")
+
+
+@pytest.mark.slow
+def test_a_deck_and_its_gate_are_lowered(texts):
+    deck, images = decks.small(), np.zeros((40, 8, 8, 3), np.uint8)
+    deck.predict(images, adaptive=False)
+    deck.predict(images, adaptive=True)
+    assert len(texts) == 2 and len(texts[1]) > len(texts[0])
+    assert not [text for text in texts if "f64" in text]
+
+
+@pytest.mark.slow
+def test_a_heatmap_is_lowered(texts):
+    one = hand.stacked([decks.file(), decks.file()])
+    images, labels = np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int32)
+    fourier.sweep(one, images, labels, fourier.Settings((4.0,), 2))
+    assert texts and not [text for text in texts if "f64" in text]
 
 
 @pytest.mark.slow
