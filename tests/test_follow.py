@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))
 
 from lab import process  # noqa: E402
-from lab.follow import PLAIN_SECONDS, TERMINAL_SECONDS, Follow  # noqa: E402
+from lab.follow import PLAIN_SECONDS, TERMINAL_SECONDS, Follow, newest  # noqa: E402
 
 
 class Screen(io.StringIO):
@@ -94,3 +94,14 @@ def test_a_process_is_followed_to_its_end(tmp_path, monkeypatch):
     code, seconds = process.call([], tmp_path / "log.txt", talks)
     assert code == 7 and seconds > 0.5
     assert "\rstep 0" in screen.getvalue() and screen.getvalue().endswith("\r")
+
+
+def test_a_failure_comes_with_the_last_words_of_its_process(log):
+    write(log, "step 1\ncards_jax: batch_size=0: allowed is 1 or more\n\n")
+    said = process.why(2, log)
+    assert (
+        said
+        == f"exit code 2; see {log}; its last line: cards_jax: batch_size=0: allowed is 1 or more"
+    )
+    assert process.why(-9, log.with_name("none.txt")).startswith("killed by signal 9; see ")
+    assert newest(log, 2) == ""  # nothing but empty lines

@@ -297,7 +297,7 @@ class Command:
         if code == process.REQUEUE:
             raise process.Interrupted
         self.say(f"measured in {seconds:.0f} s" if not code else f"measuring FAILED; see {log}")
-        return [f"measuring: exit code {code}; see {log}"] if code else []
+        return [f"measuring: {process.why(code, log)}"] if code else []
 
     # --- after
 

@@ -33,7 +33,7 @@ class Follow:
         now, size = self._clock(), self._bytes()
         if now - self._shown_at < self._every or size <= self._size:
             return
-        line = self._newest(size - self._size)
+        line = newest(self._log, size - self._size)
         self._shown_at, self._size = now, size
         if not line:
             return
@@ -56,13 +56,14 @@ class Follow:
         except OSError:
             return 0
 
-    def _newest(self, fresh: int) -> str:
-        """The last line of so many bytes at the end of the log that is whole."""
-        try:
-            with open(self._log, "rb") as file:
-                file.seek(-min(fresh, TAIL), 2)
-                text = file.read().decode(errors="replace")
-        except OSError:
-            return ""
-        whole = text[: text.rfind("\n") + 1]
-        return next((line.strip() for line in reversed(whole.splitlines()) if line.strip()), "")
+
+def newest(log: Path, fresh: int = TAIL) -> str:
+    """The last line of so many bytes at the end of a log that is whole, "" where there is none."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - min(fresh, TAIL)))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    whole = text[: text.rfind("\n") + 1]
+    return next((line.strip() for line in reversed(whole.splitlines()) if line.strip()), "")

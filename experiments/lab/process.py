@@ -43,6 +43,13 @@ def _begin(target: Callable[[Sequence[str]], int], arguments: Sequence[str], log
     os._exit(code)
 
 
+def why(code: int, log: Path) -> str:
+    """What a failed process left: its exit code, and its last words."""
+    ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    said = follow.newest(log)
+    return f"{ended}; see {log}" + (f"; its last line: {said}" if said else "")
+
+
 class Interrupted(Exception):
     """A signal ended the sweep; the run that it reached was asked to save."""
 

@@ -123,9 +123,9 @@ def sweep(
         if code == process.REQUEUE:
             raise process.Interrupted
         if code:
-            why = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-            failed.append(f"{run.name}: {why}; see {log_of(run, place)}")
-            say(f"{about}: FAILED, {why}; see {log_of(run, place)}")
+            why = process.why(code, log_of(run, place))
+            failed.append(f"{run.name}: {why}")
+            say(f"{about}: FAILED, {why}")
         else:
             say(f"{about}: done in {seconds:.0f} s")
     return failed
