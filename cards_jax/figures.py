@@ -45,6 +45,11 @@ def figure(width: float, height: float) -> Iterator[Any]:
         yield Figure(figsize=(width, height), dpi=200, layout="constrained")
 
 
+def reach(mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Lengths of error bars, (2, N): never negative, as rounding makes them where all values of a group are equal."""
+    return np.maximum(0, np.stack([mean - low, high - mean]))
+
+
 def legend_above(figure: Any, handles: Sequence, labels: Sequence[str], most: int) -> None:
     """A legend above the axes in at most so many columns, and no more than fit the figure's width."""
     for columns in range(most, 0, -1):

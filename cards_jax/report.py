@@ -213,7 +213,7 @@ def _draw_bars(axes: Any, x: Sequence[float], rows: Sequence[Row], **style: Any)
     mean, low, high = (
         np.array([100 * row[f"accuracy_{name}"] for row in rows]) for name in ("mean", "min", "max")
     )
-    bars = (mean - low, high - mean)
+    bars = figures.reach(mean, low, high)
     axes.errorbar(x, mean, yerr=bars, markersize=4.5, capsize=2.5, elinewidth=1.0, **style)
 
 

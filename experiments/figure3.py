@@ -18,7 +18,7 @@ from lab import command, decks, deckwork, draw
 from lab.deckwork import network, sparsity
 from lab.plan import Experiment
 
-from cards_jax import trials
+from cards_jax.corruptions import SEVERITIES
 
 METHOD, SIZE = "lrr", 4
 SETS = (("gaussian_noise", 5), ("defocus_blur", 5))
@@ -40,14 +40,9 @@ def figure(findings, out):
     with draw.figure(9.2, 2.75 * len(SETS) + 0.4) as fig:
         grid = fig.subplots(len(SETS), 4, width_ratios=[1.0, 1.7, 1.3, 1.5])
         for line, (name, severity) in zip(grid, SETS, strict=True):
-            images = list(trials.corrupted(data.test_images[: decks.BATCH], (name,), (severity,)))
-            _line(
-                line,
-                deck,
-                images[-1].images,
-                f"{name.replace('_', ' ')},\nseverity {severity}",
-                data,
-            )
+            count = min(decks.BATCH, len(findings.source.labels))
+            images = findings.source.read(name, 0, count)[SEVERITIES.index(severity)]
+            _line(line, deck, images, f"{name.replace('_', ' ')},\nseverity {severity}", data)
         for axes, title in zip(
             grid[0],
             ("a batch", "its spectrum, and the gate's", "distances", "cards, and the answer"),

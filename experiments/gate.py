@@ -17,7 +17,7 @@ from lab import command, decks, deckwork, draw
 from lab.deckwork import network, sparsity
 from lab.plan import Experiment
 
-from cards_jax import deck_table, files, gate, trials
+from cards_jax import deck_table, files, gate
 from cards_jax.corruptions import BENCHMARK, SEVERITIES
 
 METHOD = "lrr"
@@ -35,9 +35,9 @@ def measured(findings):
     hands = decks.members(kinds[deckwork.NAMES[METHOD]], 2)
     for name, settings in gate.NAMED.items() if hands else ():
         deck, data = decks.of_cards(hands[0], scale.references, settings)
-        count = min(findings.wanted.images or len(data.test_images), len(data.test_images))
-        images, labels = data.test_images[:count], data.test_labels[:count]
-        sets = deck_table.with_mixed(trials.corrupted(images, BENCHMARK))
+        labels = findings.source.labels
+        images = data.test_images[: len(labels)]
+        sets = deck_table.with_mixed(decks.trials_of(images, findings.source, BENCHMARK))
         sizes = sorted({n for n in deck_table.SIZES if n < decks.BATCH} | {decks.BATCH})
         found[name] = list(deck_table.measure(deck, sets, labels, sizes))
     return found

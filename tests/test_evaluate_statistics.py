@@ -93,6 +93,15 @@ def test_decks_of_a_ring_know_less_than_as_many_that_share_nothing(shared):
     assert covered[0] < 0.88 and 0.90 <= covered[1] <= 0.995, covered
 
 
+def test_windows_of_a_ring_have_fewer_degrees_of_freedom():
+    """All R - 1 for rows that share nothing, or all but one of their seeds; fewer between, where the spectrum of the
+    window is uneven: of two seeds in a ring of five, cos(pi k / 5)^2."""
+    found = [bootstrap._freedom(5, shared) for shared in (1, 2, 3, 4)]
+    powers = np.cos(np.pi * np.arange(1, 5) / 5) ** 2
+    assert found == pytest.approx([4, powers.sum() ** 2 / (powers**2).sum(), found[1], 4])
+    assert 2.5 < found[1] < 2.7
+
+
 @pytest.mark.parametrize("shared", [0, 5, 6])
 def test_decks_of_all_seeds_are_one_deck(shared):
     with pytest.raises(ValueError, match=f"shared={shared}: allowed is 1 to 4 for 5 rows"):

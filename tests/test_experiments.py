@@ -1,5 +1,6 @@
 """Experiments: every run is valid at every scale, sweeps survive failures, claims are answered by their rule."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -9,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import cards
 import numpy as np
+import PIL.Image
 import pytest
 from ml_collections import ConfigDict
 
@@ -31,11 +34,12 @@ from lab import (  # noqa: E402
 )
 from lab import estimate as estimates  # noqa: E402
 from lab.collect import Card, Findings  # noqa: E402
-from lab.plan import TUNE, Place, Run  # noqa: E402
+from lab.images import Images  # noqa: E402
+from lab.plan import CONTROL, TUNE, Place, Run  # noqa: E402
 from lab.scales import SCALES, SMOKE  # noqa: E402
 from lab.verdict import AGREES, DISAGREES, MISSING, UNDECIDED, answer  # noqa: E402
 
-from cards_jax import config, folder, fourier, tabular, trainer  # noqa: E402
+from cards_jax import config, data, equal_bytes, folder, fourier, models, pack, tabular, trainer  # noqa: E402
 from cards_jax.evaluate import fourier as evaluate  # noqa: E402
 from cards_jax.evaluate.bootstrap import Estimate  # noqa: E402
 from cards_jax.heat import Heat  # noqa: E402
@@ -352,6 +356,19 @@ def test_more_of_what_lengthens_training_is_held_against_longer_training_too():
         assert found["control_difference"] == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("other, because", [("c", "not shown"), ("d", "yes")])
+def test_a_control_of_a_claim_that_two_differ_has_to_differ_the_same_way(other, because):
+    """`a` gains over `b`; against longer training `a` loses to `c`, and gains over `d` as much."""
+    planted = Planted(0.1)
+    planted.right |= {"c": np.ones_like(planted.right["a"]), "d": planted.right["b"]}
+    at = {name: (name, 0.0) for name in "abcd"}
+    control = (at["a"], at[other])
+    rule = verdict.Rule("matters", "corrupted", at["a"], at["b"], 0, control=control)
+    found = verdict.judge(planted, [rule])[0]
+    assert (found["verdict"], found["because_of_pruning"]) == (AGREES, because)
+    assert abs(found["control_difference"]) > 5
+
+
 @pytest.mark.parametrize(
     "low, high, expected", [(-6, -4, AGREES), (-1, 1.5, UNDECIDED), (1.2, 3, DISAGREES)]
 )
@@ -430,6 +447,15 @@ def test_the_summary_says_how_far_from_dense_every_group_is():
         assert ("FT, augmix" in text) == ("DENSE, plain" in text) == said
     alone = dataclasses.replace(findings, cards=tuple(made[:5]))
     assert summary.relative(alone) == "" and summary.markdown(alone).count("\n| ") == 3
+    # A dense control, which may be trained otherwise, takes no place of dense cards that are missing.
+    for card in made[5:]:
+        card.config.augment = "plain"
+    assert "| FT" in summary.relative(findings)
+    for i, card in enumerate(made[:5]):
+        made[i] = dataclasses.replace(
+            card, run=dataclasses.replace(card.run, role=CONTROL), result=card.result
+        )
+    assert summary.relative(dataclasses.replace(findings, cards=tuple(made))) == ""
 
 
 @pytest.mark.parametrize("images, decided", [(10, False), (400, True)])
@@ -455,6 +481,54 @@ def test_heatmaps_draw_images_too(images, decided):
     assert (found.low > 10) == decided
     uneven = verdict.difference(findings, "uneven", ("ft", 0.9), ("dense", 0.0))
     assert uneven.mean == pytest.approx(0) and answer(uneven, 1) == UNDECIDED
+
+
+def test_cards_of_other_images_are_not_measured_on_these(tmp_path):
+    """Two folders of images have the same runs, whose cards must not be mixed."""
+    place = Place(tmp_path, {"data.name": "digits"})
+    c = plan.resolved(Run("x", "X", "configs/dense_conv.py:conv2", {}), place)
+    now = data.prepare(c).fingerprint
+    for name, fingerprint in (("mine", now), ("other", "0123456789abcdef")):
+        meta = {"data_fingerprint": fingerprint}
+        pack.save(
+            tmp_path / f"{name}.card", cards.sampled(cards.SMALL, 0.5, False), cards.SMALL, meta
+        )
+    mine, other, broken = (tmp_path / f"{name}.card" for name in ("mine", "other", "broken"))
+    measure.same_data([mine, tmp_path / "not there.card"], c)
+    with pytest.raises(config.ConfigError, match=f"other.card: trained on other images .*{now}"):
+        measure.same_data([mine, other], c)
+    broken.write_bytes(mine.read_bytes()[:-9])
+    with pytest.raises(config.ConfigError, match="broken.card: damaged.*deleted, the same command"):
+        measure.same_data([broken], c)
+
+
+def test_a_folder_of_images_says_how_many_there_are(tmp_path):
+    """What steps and widths are worked out from, loaded only where nothing else tells."""
+    for split, count in (("train", 12), ("test", 6)):
+        for kind in "abc":
+            for i in range(count // 3):
+                path = tmp_path / split / kind / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                PIL.Image.new("RGB", (24, 24), (i, 0, 0)).save(path)
+    fields = {"data.name": "folder", "data.dir": str(tmp_path), "data.subset": "9"}
+    found = dataclasses.replace(SCALES["paper"], given=fields).pictures
+    assert (found.train, found.test, found.classes, found.side) == (12, 6, 3, 24)
+    other = dataclasses.replace(SCALES["paper"], given=fields | {"data.image_size": "16"}).pictures
+    assert other.side == 16 and Images().train == 50000 and Images("cifar100").classes == 100
+    c = plan.resolved(run_of("x"), Place(tmp_path, fields | {"data.dir": "/nowhere"}))
+    assert estimates.training_images(c) == 9
+
+
+def test_small_dense_networks_weigh_what_the_cards_of_the_results_weigh():
+    """EP's no more; LRR's a few percent more at most, as its global masks have less entropy than is counted."""
+    with (ROOT / "results" / "cifar10_jpeg_figure1.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["sparsity"] == "0.9375"]
+    runs = {run.name: run for run in loaded("pruned_or_small").runs(SCALES["small"])}
+    for kind, most in (("ep_layerwise", 1.0), ("lrr", 1.05)):
+        width = runs[f"dense_conv4_augmix_as_{kind}"].fields["model.width"]
+        card = min(int(r["true_bytes"]) for r in rows if r["run"] == f"{kind}_conv4")
+        weighs = lambda w: equal_bytes.dense_bytes(models.Spec("conv4", w, 10))
+        assert weighs(width) <= most * card < weighs(width + 1)
 
 
 def test_decks_are_windows_of_a_ring_of_seeds_and_all_seeds_are_one():
@@ -552,17 +626,23 @@ def test_mistakes_end_with_one_line_and_code_two(arguments, text, capsys, tmp_pa
 
 def test_what_runs_are_compared_for_is_not_overridden():
     """Else twice the epochs would be as many, and a claim about them empty."""
-    for name, field, rests in (
-        ("width", "model.width", False),
-        ("figure4", "augment", False),
-        ("rewind_point", "epochs", True),
-    ):
+    for name, field in (("width", "model.width"), ("figure4", "augment"), ("figure1", "epochs")):
         experiment = loaded(name)
         runs = plan.ordered(experiment.runs(SMOKE))
-        why = "rest on it" if rests else "differ in it"
-        with pytest.raises(config.ConfigError, match=f"config.{field}=7: runs of {name} {why}"):
+        with pytest.raises(config.ConfigError, match=f"config.{field}=7: runs of {name} differ"):
             plan.overridable(experiment, runs, {field: "7"})
         plan.overridable(experiment, runs, {"seeds": "1,2", "checkpoint.keep": "1"})
+
+
+@pytest.mark.parametrize("given", [{}, {"epochs": "6"}, {"data.subset": "256"}], ids=str)
+def test_rewind_points_are_shares_of_the_training_that_there_is(given, tmp_path):
+    place = Place(tmp_path, {"data.name": "digits", **given})
+    scale = dataclasses.replace(SMOKE, given=place.fields)
+    for run in loaded("rewind_point").runs(scale):
+        if share := re.search(r"_k(\d+)$", run.name):
+            c = plan.resolved(command._alone(run), place)
+            whole = c.epochs * (estimates.training_images(c) // c.batch_size)
+            assert c.pruning.rewind_steps == round(int(share[1]) / 1000 * whole)
 
 
 def test_more_seeds_are_no_more_tuning(tmp_path):
@@ -572,9 +652,19 @@ def test_more_seeds_are_no_more_tuning(tmp_path):
     assert plan.resolved(command._alone(cards), place).seeds == (0, 1, 2, 3, 4, 5)
 
 
-@pytest.mark.parametrize("scale", [SMOKE, SCALES["small"]], ids=lambda s: s.name)
-def test_controls_are_trained_for_as_long_as_what_they_control(scale, tmp_path):
-    place = Place(tmp_path, {"data.name": scale.data or "cifar10"})
+GIVEN = (
+    (SMOKE, {}),
+    (SCALES["small"], {}),
+    (SCALES["small"], {"data.subset": "1000"}),
+    (SCALES["narrow"], {"batch_size": "128"}),
+)
+
+
+@pytest.mark.parametrize("scale, given", GIVEN, ids=lambda x: getattr(x, "name", str(x)))
+def test_controls_are_trained_for_as_long_as_what_they_control(scale, given, tmp_path):
+    """Whatever the command line says about the length of a training."""
+    place = Place(tmp_path, {"data.name": scale.data or "cifar10", **given})
+    scale = dataclasses.replace(scale, given=place.fields)
     runs = {run.name: run for run in loaded("figure1").runs(scale)}
     net = scale.networks[0]
 

@@ -47,7 +47,8 @@ def interval(
     that over few seeds the interval is Student's; with one seed it speaks of images alone.
 
     shared: rows that each seed is in, below R: of decks whose cards are a window that moves over a ring of R seeds.
-    Such rows are alike, and differ less than their mean is uncertain: their share is widened once more.
+    Such rows are alike, and differ less than their mean is uncertain: their share is widened once more, with the
+    degrees of freedom that are left.
     Raises ValueError where all rows are made of all seeds.
     """
     return _estimate(_parts(np.asarray(scores_RN, np.float64), weights_DN, seed, shared))
@@ -83,7 +84,7 @@ def _parts(
         return means, means.mean() + over_images[:, 0]
     rng = np.random.default_rng([seed, count])
     shares = rng.multinomial(count, np.full(count, 1 / count), len(weights)) / count
-    wider = stdtrit(count - 1, 0.975) / NORMAL * np.sqrt(count / (count - 1))
+    wider = stdtrit(_freedom(count, shared), 0.975) / NORMAL * np.sqrt(count / (count - 1))
     # The variance of a ring's mean over what that of its windows would make it, were these independent.
     wider *= np.sqrt(shared * (count - 1) / (count - shared))
     over_seeds = (shares - 1 / count) @ means
@@ -91,6 +92,14 @@ def _parts(
         wider = stdtrit(1, 0.975) / NORMAL
         over_seeds = rng.standard_normal(len(weights)) * means.std(ddof=1) / np.sqrt(2)
     return means, means.mean() + wider * over_seeds + (shares * over_images).sum(1)
+
+
+def _freedom(count: int, shared: int) -> float:
+    """Degrees of freedom of the variance among a ring's windows (Satterthwaite 1946): its spectrum is not even."""
+    window = np.zeros(count)
+    window[:shared] = 1
+    powers = np.abs(np.fft.fft(window)[1:]) ** 2
+    return float(powers.sum() ** 2 / (powers**2).sum())
 
 
 def _estimate(parts: tuple[np.ndarray, np.ndarray]) -> Estimate:

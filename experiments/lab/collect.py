@@ -141,6 +141,7 @@ def gather(
     title, source = "", None
     if cards:
         c = cards[0].config
+        measure.same_data(paths, c)
         title = corrupted.title_of(c.data.name, c.data.title)
         clean, scores, heats = {}, {}, {}
         if wanted.robust:

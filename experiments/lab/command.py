@@ -140,8 +140,8 @@ class Command:
 
     def __init__(self, experiment: Experiment, args, fields: dict[str, str]):
         self.experiment, self.args = experiment, args
-        self.scale = SCALES[args.scale]
-        self.place = place_of(experiment, self.scale, args, fields)
+        self.place = place_of(experiment, SCALES[args.scale], args, fields)
+        self.scale = dataclasses.replace(SCALES[args.scale], given=self.place.fields)
         self.runs = plan.ordered(experiment.runs(self.scale))
         self.named = {run.name: run for run in self.runs}
         plan.overridable(experiment, self.runs, fields)
@@ -269,8 +269,12 @@ class Command:
         """Raise ConfigError, before anything is trained, for what cannot be."""
         free = [_alone(run) for run in self.mine()]
         configs = [plan.resolved(run, self.place) for run in free]
+        steps = [sweep.known(run, self.named, self.place) for run in self.mine()]
+        there = [
+            path for step in steps if step and step.config for path in plan.cards_of(step.config)
+        ]
         if configs:
-            measure.check(configs[0], self.wanted)
+            measure.check(configs[0], self.wanted, there)
 
     # --- training and measuring
 

@@ -23,6 +23,7 @@ from cards_jax.corruptions import SEVERITIES
 from cards_jax.data.corrupted import Clean, Source
 from cards_jax.deck import BATCH, Deck
 from cards_jax.progress import Progress
+from cards_jax.trials import CLEAN, Trial
 from lab import measure
 from lab.collect import Card
 from lab.measure import Wanted
@@ -178,6 +179,14 @@ def _sets(clean: Clean, source: Source) -> Iterator[tuple[np.ndarray, np.ndarray
     for name in source.names:
         for images in source.read(name, 0, len(source.labels)):
             yield images, source.labels
+
+
+def trials_of(images: np.ndarray, source: Source, names: Sequence[str]) -> Iterator[Trial]:
+    """The clean images, then what the source has of them under corruptions of these names."""
+    yield Trial(CLEAN, 0, images)
+    for name in names:
+        blocks = source.read(name, 0, len(images))
+        yield from (Trial(name, s, block) for s, block in zip(SEVERITIES, blocks, strict=True))
 
 
 def of_cards(

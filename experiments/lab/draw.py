@@ -49,11 +49,9 @@ def ticks(axes: Any, sparsities: Sequence[float]) -> None:
 
 def bars(axes: Any, x: Sequence[float], values: Sequence[np.ndarray], label: str, **style) -> None:
     """Means of groups with bars from the smallest to the largest."""
-    mean = np.array([v.mean() for v in values])
-    low = mean - np.array([v.min() for v in values])
-    high = np.array([v.max() for v in values]) - mean
+    mean, low, high = (np.array([f(v) for v in values]) for f in (np.mean, np.min, np.max))
     style = {"markersize": 4, "capsize": 2, "elinewidth": 0.9, "linewidth": 1.2, **style}
-    axes.errorbar(x, mean, yerr=(low, high), label=label, **style)
+    axes.errorbar(x, mean, yerr=figures.reach(mean, low, high), label=label, **style)
 
 
 def caption(fig: Any, text: str) -> None:

@@ -11,16 +11,15 @@ from ml_collections import ConfigDict
 from cards_jax import config, estimate, fourier, models, realizations, tree
 from cards_jax.corruptions import BENCHMARK, SEVERITIES
 from cards_jax.trainer import distinct, phases_of, recipe_of, spec_of
+from lab import images
+from lab.images import Images
 from lab.measure import Wanted
 
 # Floating-point operations a second of Conv4 in training (4e11 multiply-adds): two cores of an AMD EPYC reach 2.4e11.
 GFLOPS = 200.0
 START = 12.0  # seconds of a run for its start and its compilation, on the same cores
 LONG = 4  # times that: what a run has to take before it tells the speed
-IMAGES = {"digits": 1437, "cifar10": 50000, "cifar100": 50000}
-TEST_IMAGES = {"digits": 360}  # of others 10,000
 CELLS = len(BENCHMARK) * len(SEVERITIES)
-CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
 STATES = (
     3  # copies of the training state in a checkpoint: weights, momentum, frozen weights or mask
 )
@@ -45,9 +44,16 @@ class Need:
 
 
 def training_images(c: ConfigDict) -> int:
-    """That a config leaves to train on, of a data set whose size is known; of another one, as many as CIFAR's."""
-    whole = IMAGES.get(c.data.name, 50000) - c.holdout
+    """That a config leaves to train on. A data set of unknown size is loaded, unless a subset says how many."""
+    if c.data.subset and c.data.name not in images.TRAIN:
+        return c.data.subset
+    whole = pictures(c).train - c.holdout
     return min(whole, c.data.subset) if c.data.subset else whole
+
+
+def pictures(c: ConfigDict) -> Images:
+    """The data set of a config."""
+    return Images.of({f"data.{k}": v for k, v in c.data.items()})
 
 
 def speed(done: Sequence[tuple[float, float]]) -> float | None:
@@ -61,9 +67,10 @@ def speed(done: Sequence[tuple[float, float]]) -> float | None:
 
 def need(c: ConfigDict) -> Need:
     """The estimate for a validated config."""
-    side = c.data.image_size or 32
+    shown = pictures(c)
+    side = shown.side
     data: Any = types.SimpleNamespace(
-        classes=range(CLASSES.get(c.data.name, 10)),
+        classes=range(shown.classes),
         train_images=np.empty((0, side, side, 3), np.uint8),
         mean=(0.0,) * 3,
         std=(1.0,) * 3,
@@ -86,7 +93,7 @@ def need(c: ConfigDict) -> Need:
 
 def images_measured(c: ConfigDict, wanted: Wanted) -> int:
     """That each card answers when it is measured: clean ones, corrupted ones, ones with Fourier noise."""
-    test, side = TEST_IMAGES.get(c.data.name, 10_000), c.data.image_size or 32
+    test, side = pictures(c).test, pictures(c).side
     few = lambda count: min(count or test, test)
     found = test + CELLS * few(wanted.images) if wanted.robust or wanted.decks else 0
     if wanted.heat:

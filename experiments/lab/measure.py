@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cards_jax import config, data, heat, robustness, scores
+from cards_jax import config, data, heat, pack, robustness, scores
+from cards_jax.config import ConfigError
 from cards_jax.data import corrupted
 from cards_jax.data.corrupted import Clean, Source
 from cards_jax.heat import Heat
@@ -103,7 +104,28 @@ def _use_cache(c: ConfigDict) -> None:
     jax.config.update("jax_compilation_cache_dir", str(Path(c.workdir).absolute() / "cache/xla"))
 
 
-def check(c: ConfigDict, wanted: Wanted) -> None:
-    """ConfigError, before anything is trained, where corruptions cannot be had afterwards."""
+def check(c: ConfigDict, wanted: Wanted, cards: Sequence[Path] = ()) -> None:
+    """ConfigError, before anything is trained, where corruptions cannot be had afterwards, or finished cards were
+    trained on other images."""
     if wanted.robust or wanted.decks:
         source_of(c, wanted)
+    same_data(cards, c)
+
+
+def same_data(cards: Sequence[Path], c: ConfigDict) -> None:
+    """Raise ConfigError for a card that was trained on other images than the config's: runs do not depend on where
+    these lie, so that two data sets of one name would share them. And for a damaged card."""
+    there = [path for path in cards if path.is_file()]
+    now = data.prepare(c).fingerprint if there else None
+    for path in there:
+        try:
+            theirs = pack.meta(path).get("data_fingerprint", now)
+        except ValueError as error:
+            raise ConfigError(
+                f"{error}; once it is deleted, the same command makes it anew"
+            ) from None
+        if theirs != now:
+            raise ConfigError(
+                f"{path}: trained on other images (fingerprint {theirs}) than data.name={c.data.name}, "
+                f"data.dir={c.data.dir} holds ({now}); allowed is one data set in a workdir"
+            )

@@ -58,7 +58,6 @@ class Experiment:
     """A question, the runs that answer it, and the pictures and tables of the answer.
 
     runs: of a scale. draw: (Findings, Path) -> the files that it wrote. rules: claims, fixed before any run.
-    fixed: fields on which the runs rest (a step that is a share of a training), so that no override may change them.
     robust, heat: whether corruptions and heatmaps of its cards are measured; norms: heatmaps at every norm of the
     scale, not at the largest alone; decks: whether decks are measured, when it draws.
     """
@@ -73,7 +72,6 @@ class Experiment:
     norms: bool = False
     decks: bool = False
     data: str = "cifar10"
-    fixed: tuple[str, ...] = ()
 
 
 def flag(field: str, value: Any) -> str:
@@ -123,11 +121,6 @@ def overridable(experiment: Experiment, runs: Sequence[Run], fields: Fields) -> 
             raise ConfigError(
                 f"config.{field}={value}: runs of {experiment.name} differ in it ({one}: {a}, {other}: {b}); "
                 "allowed are fields that all of them share, and seeds"
-            )
-        if field in experiment.fixed:
-            raise ConfigError(
-                f"config.{field}={value}: runs of {experiment.name} rest on it; "
-                f"allowed are fields other than {', '.join(experiment.fixed)}"
             )
 
 

@@ -39,7 +39,8 @@ def file_of(method: str, network: str) -> str:
 
 def epochs_of(method: str, network: str, scale: Scale) -> int:
     """Epochs of one training."""
-    return scale.common.get("epochs") or base(file_of(method, network)).epochs
+    own = {**scale.common, **scale.given}.get("epochs")
+    return int(own) if own else base(file_of(method, network)).epochs
 
 
 def rate_of(scale: Scale) -> float:
@@ -153,9 +154,9 @@ def cycles_of(count: int, scale: Scale) -> dict[str, Any]:
 
 
 def steps_of(run: Run, scale: Scale) -> tuple[int, int]:
-    """Steps of one whole training of a run, and of an epoch, on the scale's data."""
+    """Steps of one whole training of a run, and of an epoch, on the scale's data and with what is given."""
     fields = {k: v for k, v in run.fields.items() if k != "pruning.rewind_steps"}
-    place = Place(Path("runs"), {"data.name": scale.data or "cifar10"})
+    place = Place(Path("runs"), {"data.name": scale.data or "cifar10", **scale.given})
     c = resolved(Run(run.name, run.label, run.config, fields), place)
     epoch = estimate.training_images(c) // c.batch_size
     return c.epochs * epoch, epoch

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from lab.images import Images
+
 PAPER_LEVELS = (0.488, 0.5904, 0.7903, 0.8926, 0.945)  # 50, 60, 80, 90 and 95% in the paper's words
 
 
@@ -20,6 +22,8 @@ class Scale:
     images, heat_images: of the test set, for corruptions (0 is all) and heatmaps. eps: norms of Fourier noise, of which
     experiments that compare no norms take the largest.
     references: P of a deck's gate.
+    given: fields of every run that a command line sets, and `pictures` the data set, for what has to be worked out from
+    the length of a training or the size of a network.
     """
 
     name: str
@@ -41,11 +45,17 @@ class Scale:
     eps: tuple[float, ...]
     references: int
     data: str | None = None  # a source that needs no folder; None is CIFAR-10
+    given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     common: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     popup: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     iterative: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     finetune: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     gradual: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def pictures(self) -> Images:
+        """The data set, as far as fields name one."""
+        return Images.of({"data.name": self.data or "cifar10", **self.common, **self.given})
 
     @property
     def high(self) -> float:

@@ -8,6 +8,7 @@ from cards_jax import tabular
 from cards_jax.evaluate.bootstrap import Estimate
 from lab import draw, verdict
 from lab.collect import Card, Findings, collapsed, rings
+from lab.plan import CONTROL
 from lab.verdict import Group
 
 HEAD = ("run", "sparsity (%)", "n", "learning rate", "weight decay", "clean (%)", "min", "max")
@@ -92,11 +93,12 @@ def _groups(findings: Findings) -> list[tuple[str, Group]]:
 
 
 def _dense(findings: Findings, group: Group) -> Group | None:
-    """The first dense group of the same network, width and augmentation, unless it is the group itself."""
+    """The dense group of the same network, width and augmentation, unless it is the group itself; never a control."""
     kind = _kind(findings, group)
     for _, other in _groups(findings):
-        method = findings.group(*other)[0].config.method
-        if method == "dense" and _kind(findings, other) == kind:
+        card = findings.group(*other)[0]
+        dense = card.config.method == "dense" and card.run.role != CONTROL
+        if dense and _kind(findings, other) == kind:
             return other if other != group else None
     return None
 

@@ -132,7 +132,8 @@ def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
     }
     if rule.control:
         control = difference(findings, rule.measure, *rule.control)
-        same = verdict == AGREES and answer(control, rule.sign) == AGREES
+        sign = rule.sign or (1 if found and found.mean > 0 else -1)  # one that differs, this way
+        same = verdict == AGREES and answer(control, sign) == AGREES
         pairs = zip(rule.control[::2], rule.control[1::2], strict=True)
         differences = [f"{_named(a)} minus {_named(b)}" for a, b in pairs]
         row["control"] = ", less ".join(differences)
