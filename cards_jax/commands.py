@@ -41,6 +41,14 @@ def ended(name: str, action: Callable[[], None]) -> int:
         return end(
             MISUSED if isinstance(error, GIVEN_WRONG) else FAILED, " ".join(str(error).split())
         )
+    except MemoryError as error:
+        return end(FAILED, f"out of memory ({' '.join(str(error).split())})")
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        advice = "try fewer cards, or a smaller batch where the command has one"
+        reason = " ".join(str(error).split())
+        return end(FAILED, f"the device is out of memory; {advice} ({reason})")
     except KeyboardInterrupt:
         return end(INTERRUPTED, "interrupted; what is finished is kept, the same command continues")
     return 0

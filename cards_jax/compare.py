@@ -85,8 +85,8 @@ def compared(folders: list[Path], baseline: Path | None) -> tuple[str, str, list
 
 def save(path: Path, text: str, rows: list[dict], results: list[dict]) -> None:
     """PATH.md, the table; PATH.csv, every realization; PATH.png and PATH.svg, accuracy against sparsity."""
-    files.write_atomically(path.with_name(f"{path.name}.md"), text)
-    files.write_atomically(path.with_name(f"{path.name}.csv"), tabular.csv_table(results))
+    files.deliver(path.with_name(f"{path.name}.md"), text)
+    files.deliver(path.with_name(f"{path.name}.csv"), tabular.csv_table(results))
     dense = [row for row in rows if row["method"] == "dense"]
     report.plot_sparsity(path, [row for row in rows if row["method"] != "dense"], dense)
 

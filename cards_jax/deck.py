@@ -98,6 +98,13 @@ class Deck:
                     raise ConfigError(
                         f"{member.name}: {field} {mine}; allowed is that of {first.name}, {wanted}"
                     )
+            for field in ("classes", "data_fingerprint"):
+                mine, wanted = (m.file.meta.get(field) for m in (member, first))
+                if mine and wanted and mine != wanted:
+                    shown = lambda x: x if isinstance(x, str) else ", ".join(map(str, x))
+                    raise ConfigError(
+                        f"{member.name}: {field} {shown(mine)}; allowed is that of {first.name}, {shown(wanted)}"
+                    )
             if self.gate and member.augmentation not in self.gate.groups:
                 raise ConfigError(
                     f"{member.name}: trained with {member.augmentation.label}; the gate has references for "
@@ -192,6 +199,8 @@ class Deck:
         """
         images = pack.checked(images, self.image_HWC)
         self.batch(batch)
+        if not len(images):
+            return np.empty((len(self), 0, self.num_classes), np.float32)
         whole = len(images) // batch * batch if transductive else len(images)
         pieces = [
             self._each(part, transductive, batch)

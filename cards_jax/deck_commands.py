@@ -9,7 +9,7 @@
 
 CARDS are card files, run folders and folders of cards; DECKS are deck files, and cards as decks of one, such as small
 dense or quantised ones. The data are those that the cards were trained on, where the run of the first card found them;
---data-dir says where else they lie, and where decks and cards without their run find them. `choose` and `deal` look at
+--data.dir says where else they lie, and where decks and cards without their run find them. `choose` and `deal` look at
 holdout images alone (config.holdout of the cards' runs), never at the test set or at the fifteen corruptions of the
 benchmark.
 """
@@ -61,6 +61,7 @@ PROGRAM = "python -m cards_jax.deck"
 
 def build(args: argparse.Namespace) -> None:
     """All cards as one deck."""
+    files.check_place(args.save)
     _save(assembled(args), args.save)
 
 
@@ -73,10 +74,11 @@ def _save(d: Deck, path: Path) -> None:
 
 def choose(args: argparse.Namespace) -> None:
     """The gate's settings from holdout images."""
+    files.check_place(args.save)
     d = members_of(args)
     trials.check_holdout(d.members)
     found = tune.tune(d, data_of(d.members, args), args.references, args.batch)
-    files.write_atomically(args.save, json.dumps(found, indent=1) + "\n")
+    files.deliver(args.save, json.dumps(found, indent=1) + "\n")
     body = [
         [
             f"{x['settings']['noise']:g}",
@@ -93,6 +95,8 @@ def choose(args: argparse.Namespace) -> None:
 
 def deal_hand(args: argparse.Namespace) -> None:
     """The best deck within a budget."""
+    for path in filter(None, (args.save, args.table)):
+        files.check_place(path)
     d = members_of(args)
     trials.check_holdout(d.members)
     images = data_of(d.members, args)
@@ -103,7 +107,7 @@ def deal_hand(args: argparse.Namespace) -> None:
     print(deal.table(d, edge))
     print(f"best score within {args.budget:,} bytes:\n\n{deal.table(d, [best])}")
     if args.table:
-        files.write_atomically(args.table, tabular.csv_table(deal.rows(edge)))
+        files.deliver(args.table, tabular.csv_table(deal.rows(edge)))
     if args.save:
         _save(deal.sub_deck(d, best.cards), args.save)
 
@@ -150,8 +154,8 @@ def evaluate(args: argparse.Namespace) -> None:
     text = evaluated(about, decks, rows)
     print(text)
     if args.save:
-        files.write_atomically(beside(args.save, "md"), text)
-        files.write_atomically(beside(args.save, "csv"), deck_table.csv(rows))
+        files.deliver(beside(args.save, "md"), text)
+        files.deliver(beside(args.save, "csv"), deck_table.csv(rows))
         note = {
             "decks": {name: files.sha256(p) for name, p in zip(decks, args.decks, strict=True)},
             "command": args.command,
@@ -240,8 +244,8 @@ def theorise(args: argparse.Namespace) -> None:
     rows = theory.measure(d, sets, labels, done.rows, args.batch, args.attacked, args.steps)
     text = f"{about}\n\n{theory.markdown(d, rows, args.attacked)}"
     print(text)
-    files.write_atomically(beside(args.save, "md"), text)
-    files.write_atomically(beside(args.save, "csv"), tabular.csv_table(rows))
+    files.deliver(beside(args.save, "md"), text)
+    files.deliver(beside(args.save, "csv"), tabular.csv_table(rows))
     for path in theory.draw(args.save, rows):
         print(path)
 
@@ -263,6 +267,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = form.add_subparsers(required=True, metavar="COMMAND")
     words = lambda text: tuple(x for x in text.split(",") if x)
 
+    def add_data(sub, field: str, **about):
+        """As other commands spell it, and with a hyphen."""
+        sub.add_argument(f"--data.{field}", f"--data-{field}", dest=f"data_{field}", **about)
+
     def command(name, do, of_cards: bool = True):
         sub = commands.add_parser(name, help=do.__doc__, description=do.__doc__)
         sub.set_defaults(do=do)
@@ -270,7 +278,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             sub.add_argument("cards", nargs="+", metavar="CARDS")
             names = "augmentations, one per card, of cards that do not say theirs"
             sub.add_argument("--augment", type=words, help=names)
-        sub.add_argument("--data-dir", help="where the data lie (config.data.dir)")
+        add_data(sub, "dir", help="where the data lie (config.data.dir)")
         sub.add_argument("--cache-dir", help="of data that were read before")
         sub.add_argument("--batch", type=count, default=BATCH, help="images of one choice, M")
         return sub
@@ -291,7 +299,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     def tested(sub, corrupted: str, images: int | None) -> None:
         sub.add_argument("--corruptions", default=corrupted, help=f"{', '.join(SETS)}, or names")
-        sub.add_argument("--data-title", help="name of the data for people, where they have none")
+        add_data(sub, "title", help="name of the data for people, where they have none")
         sub.add_argument("--severities", type=_numbers(1, 5), default=corruptions.SEVERITIES)
         how = "the first ones of the test set; all without" if images is None else "of the test set"
         sub.add_argument("--images", type=count, default=images, help=how)

@@ -104,7 +104,7 @@ def _gate(fields: dict[str, Any], steps: np.ndarray) -> Gate:
 
 def save(path: str | Path, deck: Deck) -> None:
     """Write a deck atomically; ValueError where it does not read back as it was, OSError where it cannot be written."""
-    files.write_atomically(path, encode(deck))
+    files.deliver(Path(path), encode(deck))
 
 
 def load(path: str | Path) -> CardFile | Deck:

@@ -146,6 +146,6 @@ def _title(members: Sequence[Member], args: argparse.Namespace) -> str:
     if not title and c.data.name not in corrupted.TITLES:
         raise ConfigError(
             f"data_title={title!r}: with data.name={c.data.name} results need a name for people, like "
-            "--data-title='CIFAR-10 (JPEG)'"
+            "--data.title='CIFAR-10 (JPEG)'"
         )
     return title or corrupted.TITLES[c.data.name]

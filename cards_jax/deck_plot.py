@@ -115,7 +115,7 @@ def draw(stem: Path, rows: Sequence[Row], kind: str = "true", title: str = "") -
         )
         _legend(figure, colours, most, area)
         figure.supxlabel(f"{title} Area: {SAID[kind]}.".strip(), fontsize=7, x=0.02, ha="left")
-        return figures.save(figure, Path(f"{stem}.png"))  # a name may have points
+        return figures.save(figure, Path(stem))
 
 
 def _names(figure: Any, axes: Any, decks: Sequence[Row]) -> None:

@@ -190,13 +190,17 @@ CONTROLS = (
 
 
 def main_rows(rows: Sequence[Row]) -> list[Row]:
-    """Cards and decks as one uses them: batches in order, of the largest size."""
-    largest = max((row["batch"] for row in rows if row.get("batch")), default=None)
+    """Cards and decks as one uses them: batches in order, of the largest size that a deck was asked in."""
+    largest: dict[Any, int] = {}
+    for row in rows:
+        if row.get("batch"):
+            deck = row.get("deck")
+            largest[deck] = max(row["batch"], largest.get(deck, 0))
     return [
         row
         for row in rows
         if (row.get("order") or AS_THEY_COME) == AS_THEY_COME
-        and row.get("batch") in (None, largest)
+        and row.get("batch") in (None, largest.get(row.get("deck")))
         and TRANSDUCTIVE not in row["predictor"]
     ]
 

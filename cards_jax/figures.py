@@ -91,7 +91,8 @@ def apart(places: Sequence[float], gap: float) -> list[float]:
 
 
 def save(figure: Any, stem: Path) -> list[Path]:
-    """Writes the figure as .png and .svg without dates or versions: same rows, same bytes."""
+    """Writes the figure as STEM.png and STEM.svg, whatever points STEM has, without dates or versions: same rows, same
+    bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
@@ -101,5 +102,5 @@ def save(figure: Any, stem: Path) -> list[Path]:
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         picture = io.BytesIO()
         figure.savefig(picture, format=suffix, metadata=metadata)
-        paths.append(files.deliver(stem.with_suffix(f".{suffix}"), picture.getvalue()))
+        paths.append(files.deliver(stem.with_name(f"{stem.name}.{suffix}"), picture.getvalue()))
     return paths

@@ -39,6 +39,15 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
     sync(path.parent)
 
 
+def check_place(path: Path) -> None:
+    """Make the folder of a file that shall be written after long work; OSError where it cannot be written there."""
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, allowed is a file", str(path))
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise PermissionError(errno.EACCES, "its folder cannot be written", str(path))
+
+
 def deliver(path: Path, content: bytes | str) -> Path:
     """Write a whole file like `write_atomically`, in a folder that is made where there is none; the path."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import config, data, files, folder, hand, heat, heat_report, page, tabular
+from cards_jax import config, data, files, folder, hand, heat, heat_report, pack, page, tabular
 from cards_jax.commands import Form, config_of, ended, use_all_cores
 from cards_jax.config import ConfigError
 from cards_jax.data import Data
@@ -42,11 +42,8 @@ class Findings:
     @functools.cached_property
     def rows(self) -> tuple[list[Row], Row | None]:
         """Cards averaged over seeds, and the dense ones; ConfigError where these are of more than one kind."""
+        _of_one_kind(self.dense)
         base = heat_report.rows(self.dense, dense=True)
-        if len(base) > 1:
-            raise ConfigError(
-                "baseline: holds more than one kind of card; allowed is one dense point"
-            )
         return heat_report.rows(self.found), base[0] if base else None
 
     @property
@@ -81,6 +78,11 @@ class Findings:
         heat_report.draw(plots, *self.rows, self.settings, self.title, self.images)
 
 
+def _of_one_kind(dense: Sequence[Heat]) -> None:
+    if len(heat_report.grouped(dense, dense=True)) > 1:
+        raise ConfigError("baseline: holds more than one kind of card; allowed is one dense point")
+
+
 def of_run(c: ConfigDict, cards: Sequence[Path], baseline: Path | None, log: RunLog) -> None:
     """What `evaluate.heatmap` of a run's config asks for: heatmaps, tables and plots in its folder."""
     if not c.evaluate.heatmap:
@@ -109,6 +111,7 @@ def measured(args: argparse.Namespace) -> Findings:
     for field, value in (("dir", args.data_dir), ("title", args.title)):
         if value is not None:
             config.assign(c, f"data.{field}", value)
+    _of_one_kind([Heat(path, pack.meta(path), np.empty(0)) for path in dense_paths])
     d = data.prepare(c)
     say = lambda text: print(text, file=sys.stderr)
     every = {h.path: h for h in heat.evaluate([*paths, *dense_paths], d, s, say)}

@@ -22,6 +22,10 @@ __all__ = ["CardFile", "Origin", "OtherGenerator", "about", "encode"]
 __all__ += ["load", "logits", "meta", "reasons", "save"]
 
 
+# Images that a card answers at a time: on a CPU as many as its caches like.
+PIECE = {"cpu": 128, "other": 4096}
+
+
 @dataclasses.dataclass(frozen=True)
 class CardFile:
     """A card that was read: predict, and what its file says of it.
@@ -36,12 +40,27 @@ class CardFile:
     origin: Origin | None = None
 
     def logits(self, images: Array) -> Array:
-        """(N, K) float32 for images (N, H, W, C), uint8 or floats in [0, 1]."""
-        return logits(self, images)
+        """(N, K) float32 for images (N, H, W, C), uint8 or floats in [0, 1].
+
+        Any number of them fits into memory: they are computed PIECE at a time. Raises ValueError for another shape,
+        dtype or range than the card was trained on; of traced images the range is taken as said.
+        """
+        if isinstance(images, jax.core.Tracer):
+            return logits(self, images)
+        images = checked(images, self.spec.image_HWC)
+        size = PIECE.get(jax.default_backend(), PIECE["other"])
+        if not len(images):
+            return jnp.zeros((0, self.spec.num_classes))
+        if len(images) <= size:
+            return logits(self, images)
+        pieces = [images[i : i + size] for i in range(0, len(images), size)]
+        # One shape, one compilation.
+        last = jnp.pad(pieces[-1], [(0, size - len(pieces[-1])), (0, 0), (0, 0), (0, 0)])
+        found = [logits(self, piece) for piece in (*pieces[:-1], last)]
+        return jnp.concatenate(found)[: len(images)]
 
     def predict(self, images: Array) -> Array:
-        """Probabilities (N, K). Raises ValueError for another shape, dtype or range than the card was trained on."""
-        images = checked(images, self.spec.image_HWC)
+        """Probabilities (N, K), as `logits` has it."""
         return jax.nn.softmax(self.logits(images))
 
 

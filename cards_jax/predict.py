@@ -109,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse(arguments)
 
     def action() -> None:
+        if args.save:
+            files.check_place(args.save)
         deck, paths = deck_file.as_deck(args.model), find(args.images)
         images = read(paths, deck.image_HWC)
         with warnings.catch_warnings(record=True) as said:
@@ -118,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{PROGRAM}: {warning.message}", file=sys.stderr)
         print(table(deck, paths, found, args.top), end="")
         if args.save:
-            files.write_atomically(args.save, csv(deck, paths, found))
+            files.deliver(args.save, csv(deck, paths, found))
 
     return ended(PROGRAM, action)
 

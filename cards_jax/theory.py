@@ -317,4 +317,4 @@ def draw(stem: Path, rows: Sequence[Row]) -> list[Path]:
             axes.margins(0.08)
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), title=None)
-        return figures.save(figure, Path(f"{stem}.png"))  # a name may have points
+        return figures.save(figure, Path(stem))

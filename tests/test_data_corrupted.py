@@ -1,5 +1,6 @@
 """Sources of corrupted images: published files, prepared ones, made ones; what is damaged is refused by name."""
 
+import hashlib
 import io
 import shutil
 import tarfile
@@ -11,7 +12,7 @@ import pytest
 from cards_jax import corruptions
 from cards_jax.config import ConfigError
 from cards_jax.corruptions import BENCHMARK, EXTRA
-from cards_jax.data import cifar_c, corrupted
+from cards_jax.data import cifar10_corrupted, cifar_c, corrupted
 from cards_jax.data.corrupted import Clean
 
 
@@ -43,6 +44,20 @@ def test_files_of_unknown_origin_are_not_called_cifar(tmp_path):
     source = find(fake.write(tmp_path / "CIFAR-10-C"))
     assert source.kind == "files" and source.benchmark is None
     assert source.name == "corrupted images in CIFAR-10-C"
+
+
+def test_cifar_10_c_is_no_test_set_of_cifar_100(tmp_path, monkeypatch):
+    labels = (np.arange(10_000) % 10).astype(np.int32)
+    official = hashlib.sha256(labels.astype(np.uint8)).hexdigest()
+    monkeypatch.setattr(cifar_c, "OFFICIAL_LABELS", official)
+    arrays = {"fog": np.zeros((1, 32, 32, 3), np.uint8)}
+    of = lambda data: Clean(np.zeros((10_000, 32, 32, 3), np.uint8), labels, data, data)
+    assert cifar_c._what(tmp_path, labels, arrays, of("cifar10"))[0] == "cifar10"
+    assert cifar_c._what(tmp_path, labels, arrays, of("folder"))[0] == "cifar10"  # recompressed
+    with pytest.raises(ConfigError, match="holds CIFAR-10-C; allowed with data.name=cifar100"):
+        cifar_c._what(tmp_path, labels, arrays, of("cifar100"))
+    with pytest.raises(ConfigError, match="holds CIFAR-10-C; allowed with data.name=cifar100"):
+        cifar10_corrupted.source(tmp_path, of("cifar100"), ("fog",), 0)
 
 
 def damage(folder, kind):

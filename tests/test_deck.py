@@ -198,6 +198,10 @@ def test_transductive_cards_take_the_statistics_of_their_batch():
     assert np.abs(d.each(images) - found).max() > 1e-2
 
 
+def test_no_images_have_no_answers(five):
+    assert five.each(np.zeros((0, 8, 8, 3), np.uint8)).shape == (5, 0, 3)
+
+
 @pytest.mark.parametrize(
     "wrong", [np.zeros((2, 9, 9, 3), np.uint8), np.zeros((8, 8, 3)), np.full((1, 8, 8, 3), 1.5)]
 )
@@ -214,6 +218,13 @@ def test_wrong_decks_are_refused(five, images):
         Deck(())
     with pytest.raises(ConfigError, match=r"card: num_classes 10; allowed is that of card, 3"):
         deck.of([decks.file(), decks.file(cards.NORMALISED)])
+    other = decks.file()
+    for field, value in (("classes", list("xyz")), ("data_fingerprint", "b")):
+        other = dataclasses.replace(other, meta={**decks.file().meta, field: value})
+        first = decks.file()
+        first.meta["data_fingerprint"] = "a"
+        with pytest.raises(ConfigError, match=f"card: {field} .*; allowed is that of card, "):
+            deck.of([first, other])
     with pytest.raises(ConfigError, match="trained with augmix; the gate has references for plain"):
         Deck(deck.of([decks.file(augment="augmix")]).members, five.gate)
     with pytest.raises(ConfigError, match="allowed is one for each of 1 cards"):

@@ -52,7 +52,7 @@ def test_a_card_without_its_run_needs_to_be_told(trained, tmp_path):
     with pytest.raises(ConfigError, match=r"data\.dir"):
         args = arguments(alone, tmp_path / "own.deck")
         args.do(args)
-    args = arguments(alone, tmp_path / "own.deck", f"--data-dir={trained[1]}")
+    args = arguments(alone, tmp_path / "own.deck", f"--data.dir={trained[1]}")
     args.do(args)
     assert len(deck_file.load(tmp_path / "own.deck")) == 1
 

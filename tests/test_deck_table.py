@@ -96,6 +96,13 @@ def test_tables(five, rows):
     assert "mean of corruptions" in deck_table.markdown(without, few)
 
 
+def test_the_largest_batch_is_that_of_each_deck():
+    """Of evaluations with other batches, side by side."""
+    of = lambda deck, batch: {"deck": deck, "batch": batch, "predictor": deck_table.ADAPTIVE}
+    rows = [of("a", 1), of("a", 100), of("b", 200), of("b", 100)]
+    assert deck_table.main_rows(rows) == [of("a", 100), of("b", 200)]
+
+
 def test_sizes_and_cards_that_are_asked(five, rows):
     of = deck_table.sizes_of(five, {"adaptive": five.gate})
     assert of["adaptive"]["true_bytes"] == len(deck_file.encode(five))

@@ -42,6 +42,16 @@ def test_write_replaces_the_content_and_leaves_nothing_else(tmp_path):
     assert _names(tmp_path) == ["results.json"]
 
 
+def test_where_a_file_shall_go_is_looked_at_before_the_work(tmp_path):
+    files.check_place(tmp_path / "new" / "a.csv")
+    assert (tmp_path / "new").is_dir() and not (tmp_path / "new" / "a.csv").exists()
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        files.check_place(tmp_path / "new")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        files.check_place(tmp_path / "file" / "a.csv")
+
+
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     path, chance = tmp_path / "file", random.Random(0)
     for _ in range(10):

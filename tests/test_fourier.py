@@ -28,6 +28,25 @@ def by_fft(H, W, i, j):
     return wave / np.linalg.norm(wave)
 
 
+@pytest.mark.parametrize("count, rows", [(1, 1000), (8, 1000), (100, 81), (10**5, 1)])
+def test_many_cards_side_by_side_take_fewer_images_at_a_time(count, rows, monkeypatch):
+    """On a GPU, whose memory they share."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    asked = []
+
+    class Many:
+        __len__ = lambda self: count
+
+        def sums(self, f, shared):
+            asked.append(f)
+            return lambda images, labels, eps, *where: np.zeros((1, 10**5), np.uint8)
+
+    images = np.zeros((1, 8, 8, 3), np.uint8)
+    evaluate.counter(Many(), evaluate.Settings((4.0,), 1))(images, np.zeros(1), 0, 3)
+    found = dict(zip(asked[0].__code__.co_freevars, asked[0].__closure__, strict=True))
+    assert found["rows"].cell_contents == rows
+
+
 def test_32_x_32_cells_have_514_waves():
     assert len(fourier.frequencies(32, 32)) == 514
     counts = np.bincount(fourier.mirror(32, 32).ravel())

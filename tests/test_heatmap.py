@@ -21,6 +21,7 @@ from cards_jax import (
     heat,
     heat_report,
     heatmap,
+    pack,
 )
 from cards_jax.config import ConfigError
 from cards_jax.evaluate import fourier as evaluate
@@ -155,6 +156,20 @@ def test_bad_input_is_one_line(finished, capsys, more, said):
     assert heatmap.main([str(finished[1]), *more]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and said in err
+
+
+def test_a_baseline_of_two_kinds_is_refused_before_anything_is_measured(
+    finished, tmp_path, monkeypatch, capsys
+):
+    c, path = finished
+    first, second = (pack.load(p) for p in sorted((path / "cards").glob("*.card")))
+    result = {**second.meta["result"], "learning_rate": 7.0}
+    pack.save(tmp_path / "0.card", first.card, first.spec, first.meta)
+    pack.save(tmp_path / "1.card", second.card, second.spec, {**second.meta, "result": result})
+    monkeypatch.setattr(heat, "evaluate", None)
+    more = f"--baseline={tmp_path}", f"--data.dir={c.data.dir}" if c.data.dir else "--images=20"
+    assert heatmap.main([str(path), *more]) == 2
+    assert "baseline: holds more than one kind of card" in capsys.readouterr().err
 
 
 def test_fields_are_checked_and_do_not_rename_a_run(tmp_path):

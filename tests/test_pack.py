@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cards
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
@@ -253,10 +254,33 @@ def test_predict_gives_probabilities_and_refuses_other_images(file):
     for wrong, message in {
         r"got shape \(8, 8, 3\), expected \(N, 8, 8, 3\)": floats[0],
         "got dtype int32": floats.astype(np.int32),
+        r"got dtype int16": bytes_.astype(np.int16),
         r"floats must lie in \[0, 1\], got 0.* to 1.9": 2 * floats,
     }.items():
         with pytest.raises(ValueError, match=wrong):
             card.predict(message)
+        with pytest.raises(ValueError, match=wrong):
+            card.logits(message)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 7, 9])
+def test_many_images_are_answered_a_few_at_a_time(file, count, monkeypatch):
+    """So that a whole test set fits into memory; whatever fills up the last ones is cut off."""
+    card = pack.load(file)
+    images = np.concatenate([cards.images(cards.SMALL)] * 3)[:count]
+    whole, asked = np.asarray(card.logits(images)), []
+    real = pack.logits
+    monkeypatch.setitem(pack.PIECE, "cpu", 4)
+    monkeypatch.setattr(pack, "logits", lambda c, x: asked.append(len(x)) or real(c, x))
+    np.testing.assert_allclose(card.logits(images), whole, rtol=1e-5, atol=1e-6)
+    assert card.predict(images).shape == (count, 3)
+    assert set(asked) <= ({count} if count <= 4 else {4})
+
+
+def test_logits_have_gradients_by_images(file):
+    card, images = pack.load(file), jnp.asarray(cards.images(cards.SMALL))
+    found = jax.grad(lambda x: card.logits(x)[:, 0].sum())(images)
+    assert found.shape == images.shape and np.abs(found).max() > 0
 
 
 def changed(card, path: str, change):

@@ -3,6 +3,7 @@
 import base64
 import configparser
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -441,6 +442,36 @@ def test_the_evaluation_of_another_deck_is_refused(dealt, tmp_path):
         page.make([tmp_path / "other.deck"], evaluation=path.with_suffix(""))
 
 
+@pytest.mark.parametrize("suffix", [".deck", ""])
+def test_of_an_evaluation_of_several_decks_it_shows_its_own(dealt, tmp_path, suffix):
+    """Whatever the deck's file is called."""
+    d, path, alone = dealt
+    mine, other = tmp_path / f"mine{suffix}", tmp_path / "other.deck"
+    mine.write_bytes(path.read_bytes())
+    deck_file.save(other, Deck(d.members[:1], None))
+    text = path.with_suffix(".md").read_text().partition("\n")[2]
+    foreign = text.replace("noise", "elsewhere")
+    stem = tmp_path / "both"
+    stem.with_name("both.md").write_text(f"about\n\n## other\n\n{foreign}\n\n## mine\n\n{text}")
+    shas = {"other": files.sha256(other), "mine": files.sha256(mine)}
+    stem.with_name("both.json").write_text(json.dumps({"decks": shas}))
+    made = page.make([mine], evaluation=stem)
+    assert made == tmp_path / "mine.html" and "elsewhere" not in made.read_text()
+    found, wanted = (Page(x).find("h2") for x in (made.read_text(), alone))
+    assert [said(e) for e in found] == [said(e) for e in wanted]
+    deck_file.save(mine, Deck(d.members[1:2], None))
+    with pytest.raises(ConfigError, match="of another deck"):
+        page.make([mine], evaluation=stem)
+
+
+def test_heatmaps_of_diverged_cards_are_absent(run):
+    heats = outcome.read(run).heats
+    none = dataclasses.replace(heats, cards=[], dense=0)
+    assert heat.spectra([("x", none, ())]) is None
+    both = heat.spectra([("x", none, ()), ("y", heats, ())])
+    assert str(both) == str(heat.spectra([("y", heats, ())]))
+
+
 # --- parts
 
 
@@ -507,7 +538,7 @@ def test_the_command_says_where_the_page_is(run, tmp_path, capsys):
         (["{run}", "{run}"], "save: is not given"),
         (["{run}", "--evaluation=x"], "allowed beside a deck"),
         (["{tmp}/no.deck"], "no such file"),
-        (["{run}/results.json"], "no finished run there"),
+        (["{run}/results.json"], "results.json: damaged, or not a card file"),
     ],
 )
 def test_bad_input_is_one_line(run, tmp_path, capsys, arguments, said_):

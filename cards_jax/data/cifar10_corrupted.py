@@ -21,6 +21,10 @@ def source(place: Path, clean: Clean, names: Sequence[str], count: int) -> Sourc
     That order is the same for all of them, which is checked by their labels. Raises ConfigError for what is not
     prepared or not installed.
     """
+    if clean.data == "cifar100":
+        raise ConfigError(
+            f"evaluate.corruptions_dir: {place} holds CIFAR-10-C; allowed with data.name=cifar100 is CIFAR-100-C"
+        )
     folders = {name: [_prepared(place, name, s) for s in corruptions.SEVERITIES] for name in names}
     images, labels = _decode(next(iter(folders.values()))[0])
     if not 0 <= count <= len(labels):

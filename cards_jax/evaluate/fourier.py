@@ -17,7 +17,8 @@ from cards_jax.progress import Progress
 PIECE_SECONDS = 5.0  # a piece of the sweep, after which progress is shown, takes about this long
 PIECE = 2**17  # noisy images of a card that one call of the program takes at most
 FIRST = 64  # of the first call, before the pace is known
-CPU_ROWS, ROWS = 32, 1000  # of a batch; a core's cache is small
+# Noisy images of a batch: on a CPU, whose caches are small, and elsewhere, where all cards compute them side by side.
+CPU_ROWS, ROWS, MOST_AT_ONCE = 32, 1000, 8192
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,8 @@ def counter(hand: Any, s: Settings, rows: int = 0) -> Callable[..., np.ndarray]:
 
     Noisy images are in the order of their images, then of the waves, then of the norms.
     """
-    rows = rows or (CPU_ROWS if jax.default_backend() == "cpu" else ROWS)
+    most = max(1, min(ROWS, MOST_AT_ONCE // len(hand)))
+    rows = rows or (CPU_ROWS if jax.default_backend() == "cpu" else most)
     eps = np.asarray(s.eps, np.float32)
 
     def count(images: np.ndarray, labels: np.ndarray, start: int, stop: int) -> np.ndarray:

@@ -48,13 +48,14 @@ def make(
     evaluation: stem of what `deck evaluate --save` left, in place of that beside the deck. Raises ConfigError for what
     is none of these, ValueError for a damaged deck.
     """
-    decks = [p for p in places if p.suffix == SUFFIX and not p.is_dir()]
+    decks = [p for p in places if p.is_file() or p.suffix == SUFFIX and not p.is_dir()]
     if decks:
         if len(places) > 1:
             raise ConfigError(f"{decks[0]}: allowed is one deck alone")
         if not decks[0].is_file():
             raise ConfigError(f"{decks[0]}: no such file")
-        target = save or decks[0].with_suffix(".html")
+        stem = deck_page.stem_of(decks[0])
+        target = save or stem.with_name(f"{stem.name}.html")
         text = deck_page.of_deck(decks[0], evaluation, target.parent)
     else:
         if evaluation:
@@ -66,8 +67,7 @@ def make(
         else:
             name = title or (places[0].resolve().name if len(places) == 1 else "Runs")
             text = run_page.of_runs(list(dict.fromkeys(runs)), name, target.parent)
-    files.write_atomically(target, text)
-    return target
+    return files.deliver(target, text)
 
 
 def _runs(place: Path) -> list[Path]:

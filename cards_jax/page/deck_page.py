@@ -26,8 +26,13 @@ class Evaluation:
     about: dict[str, Any]
 
 
+def stem_of(path: Path) -> Path:
+    """A deck's path without its suffix, where it has that of decks."""
+    return path.with_suffix("") if path.suffix == deck_file.SUFFIX else path
+
+
 def read_evaluation(stem: Path, deck: Path) -> Evaluation | None:
-    """None where there is none; ConfigError where it is that of another deck."""
+    """None where there is none, of several decks what is about this one; ConfigError where it is that of another."""
     file, note = (stem.with_name(f"{stem.name}.{kind}") for kind in ("md", "json"))
     if not file.is_file():
         return None
@@ -38,10 +43,16 @@ def read_evaluation(stem: Path, deck: Path) -> Evaluation | None:
             found = dict(json.loads(note.read_text()))
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{note}: cannot be read ({error})") from None
-    if found.get("deck_sha256") not in (None, sha256(deck)):
+    mine, several = sha256(deck), found.get("decks") or {}
+    names = [name for name, theirs in several.items() if theirs == mine]
+    if found.get("deck_sha256") not in (None, mine) or several and not names:
         raise ConfigError(
             f"evaluation={str(stem)!r}: is of another deck than {deck}; evaluate this one"
         )
+    if len(several) > 1:
+        head, *parts = text.split("\n## ")
+        own = [part.partition("\n") for part in parts if part.partition("\n")[0] in names[:1]]
+        text = "\n".join([head, *(rest for _, _, rest in own)])
     return Evaluation(stem, tables.read(text), text.split("\n", 1)[0], found)
 
 
@@ -50,7 +61,7 @@ def of_deck(path: Path, evaluation: Path | None, base: Path) -> str:
     deck = deck_file.load(path)
     if not isinstance(deck, Deck):
         raise ConfigError(f"{path}: is a card; allowed are decks and folders of runs")
-    found = read_evaluation(evaluation or path.with_suffix(""), path)
+    found = read_evaluation(evaluation or stem_of(path), path)
     if evaluation and found is None:
         raise ConfigError(f"evaluation={str(evaluation)!r}: there is no {evaluation.name}.md")
     return page(path, deck, found, base)

@@ -63,7 +63,8 @@ def packed(maps: Sequence[np.ndarray], images: int) -> dict[str, Any]:
 
 
 def spectra(parts: Sequence[tuple[str, Heats, Sequence[tables.Table]]]) -> Section | None:
-    """The section on heatmaps of (name, heatmaps, tables) of runs; None where there are none."""
+    """The section on heatmaps of (name, heatmaps, tables) of runs; None where there are none, as of diverged cards."""
+    parts = [part for part in parts if part[1].groups]
     share = BUDGET // max(1, len(parts))
     shown = {part[0]: _of_run(*part[1:], i, share) for i, part in enumerate(parts)}
     many = len(shown) > 1
