@@ -114,7 +114,6 @@ def cost(panel: Panel) -> Cost:
     phases = phases_of(c, points, run.steps_per_epoch(c, d))
     trained = [len(distinct(points, phase)) for phase in phases]
     steps = sum(p.steps * n for p, n in zip(phases, trained, strict=True))
-    views = estimate.views(recipe)
     adds = estimate.multiply_adds(recipe)
     params, _ = models.shapes(spec)
     rest = tree.size(params) - tree.size(tree.only_prunable(params))
@@ -124,7 +123,7 @@ def cost(panel: Panel) -> Cost:
         realizations=max(trained),
         steps=steps,
         images=steps * c.batch_size,
-        train_flop=views * steps * estimate.step_flops(recipe),
+        train_flop=steps * estimate.step_flops(recipe),
         test_flop=2.0 * adds * TEST * len(points) * (1 + CORRUPTED + 3 * WAVES),
         memory=estimate.realization_bytes(c, recipe, phases[0]),
         checkpoints=max(trained)

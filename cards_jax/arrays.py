@@ -48,6 +48,12 @@ def described(leaves: dict[str, Any]) -> dict[str, str]:
     return {name: f"{x.dtype}{list(x.shape)}" for name, x in leaves.items()}
 
 
+def rows(stored: dict[str, str]) -> int:
+    """The length of the leading axis that all described leaves have."""
+    (count,) = {int(text.partition("[")[2].rstrip("]").split(",")[0]) for text in stored.values()}
+    return count
+
+
 def mismatch(stored: dict[str, str], wanted: dict[str, str]) -> str:
     """How described leaves differ from the wanted ones, in one line; empty where they do not."""
     lacking = [name for name in wanted if name not in stored]

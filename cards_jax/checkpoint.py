@@ -64,12 +64,12 @@ class Checkpoints:
                 self._write(step, leaves)
                 _on_first_host(lambda: self._finish(step, note))
 
-    def restore(self, target: Tree | Callable[[dict], Tree]) -> tuple[int, Tree, dict] | None:
+    def restore(self, target: Tree | Callable[[dict, dict], Tree]) -> tuple[int, Tree, dict] | None:
         """The newest good step, its state and its meta, or None where no good one is stored.
 
         `target` is the wanted tree of jax.ShapeDtypeStruct with shardings, which may be of other
-        devices than those that saved, or a function that gives it for a step's meta. Newer steps
-        that are damaged are passed over with a notice.
+        devices than those that saved, or a function that gives it for a step's meta and described
+        leaves. Newer steps that are damaged are passed over with a notice.
         Raises ValueError where the stored state has other leaves, shapes or dtypes, and OSError
         where the files may not be read.
         """
@@ -78,7 +78,7 @@ class Checkpoints:
             if step < 0:
                 return None
             note = files.inspect(self._at(step), hashes=False)
-            target = target(note["meta"]) if callable(target) else target
+            target = target(note["meta"], note["leaves"]) if callable(target) else target
             wanted = arrays.named(target)
             mismatch = arrays.mismatch(note["leaves"], arrays.described(wanted))
             if mismatch:

@@ -4,13 +4,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from cards_jax import codec, masks, models, pack, size, tree
+from cards_jax import codec, config, masks, models, pack, size, tree
 from cards_jax.config import ConfigError
 from cards_jax.models import Spec
 
-# Of a card's config, what any network that is to be compared with it should share.
+# Of a card's config, what any network that is to be compared with it should share; where data lie is no part of it.
 SHARED = ("data", "augment", "augmix", "gaussian", "prime", "batch_size", "epochs", "schedule")
 SHARED += ("label_smoothing", "holdout", "optimizer")
+PLACES = ("data.dir", "data.cache_dir", "data.download", "data.title")
 FORM = "MODEL,SPARSITY,BITS or the path of a card file"
 
 
@@ -82,6 +83,8 @@ def _of_numbers(like: str) -> tuple[Spec, int, dict[str, Any]]:
 def _of_file(path: str) -> tuple[Spec, int, dict[str, Any]]:
     (spec, meta), rows = pack.about(path), size.table(path).rows
     header = next(row.true for row in rows if row.name == "header")
-    shared = meta.get("config", {}).items()
-    fields = {k: v for k, v in shared if k.partition(".")[0] in SHARED}
+    if not isinstance(meta.get("config"), dict):
+        return spec, rows[-1].true - header, {}
+    whole = {**config.flat(config.defaults()), **meta["config"]}  # a card says what is no default
+    fields = {k: v for k, v in whole.items() if k.partition(".")[0] in SHARED and k not in PLACES}
     return spec, rows[-1].true - header, fields

@@ -1,8 +1,6 @@
 """What a run will need, without running it: parameters, memory, steps, arithmetic."""
 
-import contextlib
 import dataclasses
-import os
 from functools import partial
 from typing import Any
 
@@ -11,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import methods, pruning, train, tree
+from cards_jax import memory, methods, pruning, realizations, train, tree
 from cards_jax.data import Data
 from cards_jax.phase import Phase
 from cards_jax.train import Recipe
@@ -89,22 +87,12 @@ def views(recipe: Recipe) -> int:
 
 
 def free_bytes() -> int:
-    """Memory of one device, or this machine's share of it for a CPU device."""
+    """Free memory of one device, or a CPU device's share of this machine's. All processes have to call it."""
     device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return _available() // jax.local_device_count()
-
-
-def _available() -> int:
-    """This machine's memory that programs can have, in bytes; files that are kept in it give way."""
-    with contextlib.suppress(OSError):  # of other systems than Linux
-        with open("/proc/meminfo") as lines:
-            found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-        if found:
-            return 1024 * int(found[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return memory.free() // (jax.local_device_count() * realizations.processes_here())
 
 
 def group_size(need: Need, count: int, rows: int, loop: bool) -> int:
@@ -113,8 +101,8 @@ def group_size(need: Need, count: int, rows: int, loop: bool) -> int:
 
 
 def step_flops(recipe: Recipe) -> float:
-    """Multiply-adds times six of one training step of one realization (forward and both gradients)."""
-    return 6.0 * recipe.batch_size * multiply_adds(recipe)
+    """Multiply-adds times six of one training step of one realization (forward and both gradients), all views."""
+    return 6.0 * views(recipe) * recipe.batch_size * multiply_adds(recipe)
 
 
 def multiply_adds(recipe: Recipe) -> int:

@@ -14,7 +14,10 @@ from cards_jax import (
     data,
     estimate,
     folder,
+    hand,
     heatmap,
+    models,
+    pack,
     page,
     realizations,
     report,
@@ -25,7 +28,7 @@ from cards_jax import (
     validation,
 )
 from cards_jax.config import ConfigError
-from cards_jax.data import store
+from cards_jax.data import Data, store
 from cards_jax.log import RunLog
 from cards_jax.metrics import read_metrics
 from cards_jax.signals import Signals, Stopped
@@ -54,25 +57,31 @@ def baseline_config(c: ConfigDict) -> ConfigDict:
     return validation.validate(b)
 
 
-def _dense_results(c: ConfigDict, fingerprint: str) -> list[dict[str, Any]]:
+def _dense_results(c: ConfigDict, d: Data) -> list[dict[str, Any]]:
     """Results in the folder `baseline` that a config can be compared with; ConfigError where it has none.
 
-    They are of the same network and images, and of one point where heatmaps are wanted.
+    They are of the same network and width, on as many of the same images, and of one point where heatmaps are wanted.
     """
-    path = c.baseline
+    path, fingerprint = c.baseline, d.fingerprint
     try:
         results = json.loads((Path(path) / "results.json").read_text())["results"]
         dense = [r for r in results if r["method"] == "dense"]
-        found = {f"{r['model']} on {r['data']}" for r in dense}
+        here = {"width": c.model.width or models.width(c.model.name)}
+        here |= {"train_images": len(d.train_images)}
+        words = lambda r: (
+            f"{r['model']} of width {r['width']} on {r['train_images']} images of {r['data']}"
+        )
+        named = [words({**here, **r}) for r in dense]
+        wanted = words({"model": c.model.name, "data": c.data.name, **here})
         summary.summarise(dense)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"no readable results.json there ({error!r})"
         raise ConfigError(f"baseline={path!r}: {reason}") from None
-    wanted = f"{c.model.name} on {c.data.name}"
-    if wanted not in found:
-        holds = ", ".join(sorted(found)) or "nothing dense"
+    if wanted not in named:
+        holds = ", ".join(sorted(set(named))) or "nothing dense"
         allowed = f"None, 'auto', the folder of a dense run of {wanted}"
         raise ConfigError(f"baseline={path!r}: holds {holds}; allowed: {allowed}")
+    dense = [result for result, name in zip(dense, named, strict=True) if name == wanted]
     trained = folder.read_state(Path(path))
     if trained is not None and trained.data != fingerprint:
         raise ConfigError(
@@ -116,7 +125,7 @@ def complete(c: ConfigDict, command: str | None = None) -> list[dict[str, Any]]:
             run.check(c, data.prepare(c))
             dense = _completed(baseline_config(c), signals, [], command)
         elif c.baseline not in (None, "auto"):
-            dense = _dense_results(c, data.prepare(c).fingerprint)
+            dense = _dense_results(c, data.prepare(c))
         return _completed(c, signals, dense, command, show=True)
 
 
@@ -131,10 +140,11 @@ def _completed(
         shared = r.shared(r.points)
         write_report(c, results, dense, show, shared)
         cards = [folder.card_path(c, point) for point in r.points]
-        more = robustness.of_run(c, cards, baseline_folder(c), r.log)
+        beside = baseline_cards(c, dense)
+        more = robustness.of_run(c, cards, beside, r.log)
         if more:
             write_report(c, results, dense, shared=shared, more=more)
-        heatmap.of_run(c, cards, baseline_folder(c), r.log)
+        heatmap.of_run(c, cards, beside, r.log)
         if c.evaluate.heatmap and r.first:
             page.write_run(r.path)
     return results
@@ -145,6 +155,15 @@ def baseline_folder(c: ConfigDict) -> Path | None:
     if c.baseline is None or c.method == "dense" and c.baseline == "auto":
         return None
     return folder.path_of(baseline_config(c)) if c.baseline == "auto" else Path(c.baseline)
+
+
+def baseline_cards(c: ConfigDict, dense: Collection[dict[str, Any]]) -> list[Path]:
+    """The cards of these dense results in the baseline's folder, which may hold others: of other learning rates."""
+    place, wanted = baseline_folder(c), {result.get("id") for result in dense}
+    if place is None or not dense:
+        return []
+    id_of = lambda path: (pack.meta(path).get("result") or {}).get("id")
+    return [path for path in hand.find([place]) if id_of(path) in wanted]
 
 
 def write_report(

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import config, folder, masks, pack, realizations, train, tree
+from cards_jax import arrays, config, folder, masks, pack, realizations, train, tree
 from cards_jax.checkpoint import Checkpoints
 from cards_jax.config import Point
 from cards_jax.log import RunLog
@@ -102,12 +102,15 @@ class GroupRun:
     def resume(self) -> dict[str, int] | None:
         """Stand at the newest good checkpoint; gives the lengths of the metric files then, None where there is none."""
         with folder.whole():
-            like = lambda meta: self.trainer.state_like(self.group, meta["phase"])
+            like = lambda meta, leaves: self.trainer.state_like(
+                self.group, meta["phase"], arrays.rows(leaves)
+            )
             found = self.saves.restore(like)
         if found is None:
             return None
-        _, self.state, meta = found
+        _, state, meta = found
         self.index, self.at = meta["phase"], meta["step"]
+        self.state = self.trainer.refit(state, self.group, self.index)
         self.saved = self.done_steps
         return meta["metrics"]
 

@@ -83,14 +83,14 @@ def _of_one_kind(dense: Sequence[Heat]) -> None:
         raise ConfigError("baseline: holds more than one kind of card; allowed is one dense point")
 
 
-def of_run(c: ConfigDict, cards: Sequence[Path], baseline: Path | None, log: RunLog) -> None:
+def of_run(c: ConfigDict, cards: Sequence[Path], baseline: Sequence[Path], log: RunLog) -> None:
     """What `evaluate.heatmap` of a run's config asks for: heatmaps, tables and plots in its folder."""
     if not c.evaluate.heatmap:
         return
     s, d = heat.settings(c.evaluate.heatmap, c.evaluate.heatmap_images), data.prepare(c)
     first = jax.process_index() == 0
     measure = lambda paths: heat.evaluate(paths, d, s, log.say, first)
-    found, dense = measure(cards), measure(hand.find([baseline])) if baseline else []
+    found, dense = measure(cards), measure(baseline) if baseline else []
     if first:
         path = folder.path_of(c)
         findings = Findings(found, dense, s, heat.title_of(c), d)

@@ -5,7 +5,9 @@ This is the only owner of the axis R: every other function is written for one re
 
 import contextlib
 import dataclasses
+import hashlib
 import os
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -230,6 +232,21 @@ def agree(value: Any) -> np.ndarray:
     """Process 0's value on every process."""
     value = np.asarray(value)
     return value if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(value)
+
+
+def least(value: int) -> int:
+    """The smallest value of all processes, on every process."""
+    if jax.process_count() == 1:
+        return value
+    return int(np.min(multihost_utils.process_allgather(np.asarray(value))))
+
+
+def processes_here() -> int:
+    """How many processes of this run share this machine."""
+    if jax.process_count() == 1:
+        return 1
+    mine = np.frombuffer(hashlib.sha256(socket.gethostname().encode()).digest()[:4], np.uint32)
+    return int(np.sum(multihost_utils.process_allgather(mine) == mine))
 
 
 def any_process(flag: bool) -> bool:

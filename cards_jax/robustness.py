@@ -80,9 +80,9 @@ def check(c: ConfigDict) -> None:
 
 
 def of_run(
-    c: ConfigDict, cards: Sequence[Path], baseline: Path | None, log: RunLog
+    c: ConfigDict, cards: Sequence[Path], baseline: Sequence[Path], log: RunLog
 ) -> dict[str, Any]:
-    """Evaluate these cards of a run, beside those in the folder of its baseline; {} where the config asks for nothing.
+    """Evaluate these cards of a run, beside dense ones; {} where the config asks for nothing.
 
     Writes tables/corruptions* and plots/corruptions.* into the run's folder and gives what belongs into results.json.
     """
@@ -95,7 +95,7 @@ def of_run(
         places, source, clean, c.evaluate.batch_size, log.say, jax.process_index() == 0
     )
     found = measure(cards)
-    dense = measure([baseline]) if baseline is not None else []
+    dense = measure(baseline) if baseline else []
     summary = robust_summary.summarise(source, clean.title, found, dense)
     if jax.process_index() == 0:
         path = folder.path_of(c)

@@ -53,7 +53,9 @@ def layout_of(c: ConfigDict, d: Data, count: int, group: int = 0) -> Layout:
         recipe = recipe_of(c, spec_of(c, d), whole)
         first = phases_of(c, config.points(c), steps_per_epoch(c, d))[0]
         need = estimate.need_of(c, recipe, first)
-        return make(estimate.group_size(need, count, whole.rows, whole.loop))
+        # Every process sees another amount of free memory; all have to train the same points.
+        fits = realizations.least(estimate.group_size(need, count, whole.rows, whole.loop))
+        return make(fits)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

@@ -213,14 +213,22 @@ class Trainer:
         key = train.stream(np.uint32(point.seed), train.METHOD)
         return Origin.of(key, self.method.weight_init(self._c))
 
-    def state_like(self, group: Group, index: int) -> TrainState:
-        """What a checkpoint of phase `index` holds, as shapes with shardings, to restore into."""
+    def state_like(self, group: Group, index: int, rows: int) -> TrainState:
+        """What a checkpoint of phase `index` with so many rows holds, as shapes with shardings, to restore into."""
         f, mapped, args = self._deal(group)
-        rows = group.stages[index].keep.shape[0]
-        place = lambda x: jax.ShapeDtypeStruct(
-            (rows, *x.shape[1:]), x.dtype, sharding=self.layout.sharded
-        )
+        even = rows % self.layout.rows == 0
+        sharding = self.layout.sharded if even else self.layout.everywhere
+        place = lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=sharding)
         return jax.tree.map(place, jax.eval_shape(self.layout.map(f, mapped), *args))
+
+    def refit(self, state: TrainState, group: Group, index: int) -> TrainState:
+        """A restored state with the rows that these devices fill up to: others may have saved it."""
+        stage = group.stages[index]
+        wanted = stage.keep.shape[0]
+        if jax.tree.leaves(state)[0].shape[0] == wanted:
+            return state
+        own = list(range(len(stage.points)))
+        return self._taken(state, own + [own[-1]] * (wanted - len(own)))
 
     def enter(self, state: TrainState, group: Group, index: int) -> TrainState:
         """Begin a phase, with as many realizations as it trains."""
@@ -237,7 +245,12 @@ class Trainer:
         """Every realization of a phase with the state that the phase before left for it."""
         before, stage = group.stages[index - 1], group.stages[index]
         came_from = [before.points.index(trained_as(p, before.phase)) for p in stage.points]
-        rows = came_from + [came_from[-1]] * (stage.keep.shape[0] - len(came_from))
+        return self._taken(
+            state, came_from + [came_from[-1]] * (stage.keep.shape[0] - len(came_from))
+        )
+
+    def _taken(self, state: TrainState, rows: list[int]) -> TrainState:
+        """These rows of a state, spread over the mesh."""
         take = lambda state: jax.tree.map(lambda x: x[np.array(rows)], state)
         return jax.jit(take, out_shardings=self.layout.sharded)(state)
 

@@ -26,6 +26,7 @@ state = trainer.enter(trainer.deal(group), group, 0)
 state, _ = trainer.chunk(state, group, 0, 0, 6, True)
 test = realizations.fetch(trainer.evaluate(state, group, 0, 6)["test"])
 params = realizations.fetch(state.card.params)
+assert realizations.least(5 + number) == 5 and realizations.processes_here() == count
 sums = {
     k: float(abs(v).sum())
     for k, v in {"conv1": params["conv1"]["kernel"], "linear3": params["linear3"]["kernel"]}.items()

@@ -230,3 +230,14 @@ def test_any_value_is_taken_or_refused_in_words(fields):
         assert str(error)
     else:
         assert config.points(c)
+
+
+@pytest.mark.parametrize("method", ["ep", "bp", "dense", "dense_cyclic"])
+def test_methods_without_a_distribution_over_layers_refuse_one(method):
+    c = config.defaults()
+    c.method, c.pruning.distribution = method, "erk"
+    c.sparsity = (0.0,) if method.startswith("dense") else (0.5,)
+    with pytest.raises(
+        ConfigError, match=f"distribution='erk': method '{method}' allows 'uniform'"
+    ):
+        validation.validate(c)

@@ -33,17 +33,21 @@ def without_header(content: bytes) -> int:
 def test_of_a_file(tmp_path, spec, sparsity, binary):
     """Its file is no larger than the card's; one channel more would be."""
     spec = dataclasses.replace(spec, width=16)
-    meta = {"config": {"data.name": "digits", "epochs": 3, "popup.ties": "strict"}}
+    # As cards of runs say it: what is no default, `data.name` and the batches among the defaults here.
+    meta = {"config": {"epochs": 3, "popup.ties": "strict", "data.dir": "/gone"}}
     path = tmp_path / "a.card"
     pack.save(path, cards.sampled(spec, sparsity, binary), spec, meta)
     model, width, fields = equal_bytes.network(str(path))
-    assert model == spec.name and fields == {"data.name": "digits", "epochs": 3}
+    plain = config.defaults()
+    assert model == spec.name and fields["epochs"] == 3 and "data.dir" not in fields
+    assert (fields["data.name"], fields["batch_size"]) == (plain.data.name, plain.batch_size)
     mine = dense_file(spec, width, meta)
     assert len(mine) <= path.stat().st_size
     assert without_header(mine) <= without_header(path.read_bytes())
     assert without_header(dense_file(spec, width + 1, meta)) > without_header(path.read_bytes())
     c = main.parse(["x", f"--config=configs/small_dense.py:{path}"])[1]
     assert (c.method, c.model.width, c.epochs, c.data.name) == ("dense", width, 3, "digits")
+    assert (c.batch_size, c.schedule.per) == (plain.batch_size, plain.schedule.per)
     assert c.popup.ties == config.defaults().popup.ties
 
 

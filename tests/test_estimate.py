@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import small
 
-from cards_jax import config, estimate, realizations, run, train
+from cards_jax import config, estimate, memory, realizations, run, train
 from cards_jax.estimate import Need
-from cards_jax.trainer import Trainer
+from cards_jax.trainer import Trainer, recipe_of, spec_of
 
 
 def test_activations_count_once_in_a_loop():
@@ -30,6 +30,41 @@ def test_a_group_fills_the_devices_it_has(monkeypatch, loop, size):
 def test_memory_that_files_fill_is_free():
     """Linux keeps what was read from disks until somebody needs the memory."""
     assert 0 < estimate.free_bytes() * jax.local_device_count() < 2**50
+
+
+def test_views_count_as_images():
+    found = []
+    for c in (small.tiny(augment="standard"), small.tiny(augment="augmix")):
+        recipe = recipe_of(c, spec_of(c, small.data()), realizations.layout(1, 1, c.batch_size, 1))
+        found.append(estimate.step_flops(recipe))
+    one, three = found
+    assert three == 3 * one > 0
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(str(text))
+
+
+def test_a_container_has_what_its_group_leaves(tmp_path, monkeypatch):
+    """Its limit, or that of a group above it, less what is used; files that nobody looks at give way."""
+    monkeypatch.setattr(memory, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path / "cg")
+    write(tmp_path / "proc/meminfo", "MemTotal: 99 kB\nMemAvailable:  80 kB\n")
+    assert memory.free() == 80 * 1024
+    write(tmp_path / "proc/self/cgroup", "0::/job/step\n")
+    write(tmp_path / "cg/job/step/memory.max", "max")
+    write(tmp_path / "cg/job/step/memory.current", 7)
+    assert memory.free() == 80 * 1024
+    write(tmp_path / "cg/job/memory.max", 5000)
+    write(tmp_path / "cg/job/memory.current", 3000)
+    assert memory.free() == 2000
+    write(tmp_path / "cg/job/memory.stat", "anon 5\ninactive_file 600\nactive_file 9\n")
+    assert memory.free() == 2600
+    write(tmp_path / "proc/self/cgroup", "3:cpu,memory:/old\n")
+    write(tmp_path / "cg/memory/old/memory.limit_in_bytes", 900)
+    write(tmp_path / "cg/memory/old/memory.usage_in_bytes", 1000)
+    assert memory.free() == 0
 
 
 def compiled_bytes(c, mapping: str) -> tuple[int, Need]:

@@ -304,7 +304,7 @@ def results(*rows: dict) -> str:
         ),
         (
             results(),
-            "holds nothing dense; allowed: None, 'auto', the folder of a dense run of conv4",
+            "holds nothing dense; allowed: None, 'auto', the folder of a dense run of conv4 of width ",
         ),
         (results({"method": "bp", "model": "conv4", "data": "digits"}), "holds nothing dense"),
     ],
@@ -497,8 +497,16 @@ def test_a_dense_folder_as_baseline(cards):
     before = tree()
     refused(
         cards(*tiny, "--config.model.name=conv4"),
-        f"baseline={str(folder)!r}: holds conv2 on digits; allowed: None, 'auto', the folder of a dense "
-        "run of conv4 on digits",
+        f"baseline={str(folder)!r}: holds conv2 of width 2 on 64 images of digits; allowed: None, 'auto', "
+        f"the folder of a dense run of conv4 of width 2 on 64 images of digits",
+    )
+    refused(
+        cards(*tiny, "--config.model.width=9"),
+        "allowed: None, 'auto', the folder of a dense run of conv2 of width 9 on 64 images of digits",
+    )
+    refused(
+        cards(*tiny, "--config.data.subset=99"),
+        "the folder of a dense run of conv2 of width 2 on 99 images of digits",
     )
     assert tree() == before
 

@@ -10,7 +10,18 @@ import pytest
 import runs
 from test_tensorboard import tensorboard_events
 
-from cards_jax import checkpoint, config, data, experiment, folder, pack, run, show, tree
+from cards_jax import (
+    checkpoint,
+    config,
+    data,
+    experiment,
+    folder,
+    pack,
+    realizations,
+    run,
+    show,
+    tree,
+)
 from cards_jax.config import ConfigError
 from cards_jax.metrics import METRIC_FILES
 from cards_jax.signals import Signals
@@ -130,6 +141,58 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, reference, chunks):
     runs.finished(c)
     runs.assert_same(path, path_in(reference))
     assert any(line.startswith("goes on at step ") for line in runs.log_lines(path))
+
+
+@pytest.mark.parametrize(
+    ("fields", "devices"),
+    [
+        ({"method": "ft", "finetune__epochs": 1}, (2, 1)),
+        pytest.param({"method": "ft", "finetune__epochs": 1}, (1, 2), marks=pytest.mark.slow),
+        pytest.param({"method": "ft", "finetune__epochs": 1}, (4, 2), marks=pytest.mark.slow),
+        pytest.param(
+            {"method": "lrr", "pruning__rate": 0.5, "pruning__rewind_steps": 2},
+            (2, 1),
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=str,
+)
+def test_what_all_sparsities_share_goes_on_on_other_devices(tmp_path, fields, devices):
+    """It holds fewer realizations than the group has, filled up to the rows of the mesh that there is."""
+    fields |= dict(scope="global", seeds=(0, 1, 2), sparsity=(0.5, 0.75), epochs=2)
+    c = runs.tiny(tmp_path, **fields, compute__group_size=0, compute__devices=devices[0])
+    runs.stopped(c, 1)
+    c = runs.tiny(tmp_path, **fields, compute__group_size=0, compute__devices=devices[1])
+    results = runs.finished(c)
+    assert len(results) == 6 and all(r["diverged_at"] is None for r in results)
+    path = folder.path_of(c)
+    assert any(line.startswith("goes on at step ") for line in runs.log_lines(path))
+    alone = runs.tiny(tmp_path / "alone", **fields, compute__devices=devices[1])
+    for mine, wanted in zip(results, runs.finished(alone), strict=True):
+        assert mine["test_accuracy"] == pytest.approx(wanted["test_accuracy"], abs=0.02)
+
+
+def test_all_processes_train_as_many_at_a_time(tmp_path, monkeypatch):
+    """As the one with the least free memory can."""
+    c, asked = runs.tiny(tmp_path, seeds=(0, 1, 2, 3, 4, 5), compute__group_size=0), []
+    monkeypatch.setattr(realizations, "least", lambda fits: asked.append(fits) or 4)
+    assert run.layout_of(c, data.prepare(c), 6).group == 4 and asked == [6]
+
+
+def test_corruptions_are_compared_with_the_baseline_of_this_call(tmp_path):
+    """Its folder may hold dense cards of other learning rates, of an earlier call."""
+    more = dict(sparsity=(0.5,), baseline="auto", epochs=1, seeds=(0,))
+    runs.finished(runs.tiny(tmp_path, **more))
+    more |= {"dense__learning_rate": 0.5, "evaluate__corruptions": ("brightness",)}
+    more |= {"evaluate__corruption_images": 20, "evaluate__heatmap": (4.0,)}
+    c = runs.tiny(tmp_path, **more, evaluate__heatmap_images=4)
+    runs.finished(c)
+    found = json.loads((folder.path_of(c) / "results.json").read_text())
+    (dense,) = found["baseline"]
+    assert dense["learning_rate"] == 0.5
+    assert len(list((experiment.baseline_folder(c) / "cards").iterdir())) == 2
+    kinds = {r["learning_rate"] for r in found["corruptions"]["rows"] if r["method"] == "dense"}
+    assert kinds == {0.5}
 
 
 def test_damaged_checkpoints_give_way_to_the_one_before(tmp_path, reference):

@@ -133,6 +133,14 @@ def test_what_is_no_source(tmp_path):
             dealt(ticket(other))
 
 
+def test_a_zipped_run_is_a_source_of_its_own_pairs(tmp_path):
+    pairs = source(tmp_path / "pairs", ((0, 0.5), (1, 0.75)))
+    c = ticket(pairs, sparsity=(0.5, 0.75), combine="zip")
+    assert [(p.seed, p.sparsity) for p in config.points(c)] == [(0, 0.5), (1, 0.75)]
+    with pytest.raises(ConfigError, match="no card of seed 0 at sparsity 0.75"):
+        ticket(pairs, sparsity=(0.5, 0.75))
+
+
 def test_a_resume_finds_the_source_from_anywhere(tmp_path, monkeypatch):
     source(tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -3,6 +3,7 @@
 from jax import Array
 from ml_collections import ConfigDict
 
+from cards_jax import pruning
 from cards_jax.card import Card
 from cards_jax.config import ConfigError
 from cards_jax.phase import Phase, Rules, Uniform
@@ -26,6 +27,7 @@ def finish(card: Card, keep: Array) -> Card:
 
 
 def check(c: ConfigDict) -> None:
+    pruning.check_uniform(c)
     if any(c.sparsity):
         raise ConfigError(f"sparsity={c.sparsity}: method 'dense' keeps every weight; allowed: 0.0")
 

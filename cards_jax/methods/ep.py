@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from cards_jax import models, popup
+from cards_jax import models, popup, pruning
 from cards_jax.card import Card
 from cards_jax.config import ConfigError, one_of
 from cards_jax.phase import Phase, Rules, Start, Uniform
@@ -36,6 +36,7 @@ def init(c: ConfigDict, card: Card, start: Start, weight_init: Callable = weight
 
 def check(c: ConfigDict) -> None:
     """Raise ConfigError for popup fields out of range."""
+    pruning.check_uniform(c)
     if c.popup.weight_init is not None:
         one_of(c, "popup.weight_init", popup.WEIGHT_INITS)
     if c.popup.weight_scale is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from cards_jax import masks, pack, pruning
+from cards_jax import config, masks, pack, pruning
 from cards_jax.card import Card
 from cards_jax.config import ConfigError, Point, one_of
 from cards_jax.models import Spec
@@ -39,7 +39,7 @@ def found(c: ConfigDict) -> dict[tuple[int, float], list[tuple[Path, str]]]:
 
 
 def check(c: ConfigDict) -> None:
-    """Raise ConfigError unless the source has one card for every seed and sparsity, found in the same scope.
+    """Raise ConfigError unless the source has one card for every seed and sparsity asked for, found in the same scope.
 
     The source becomes an absolute path, so that a resume finds it from anywhere.
     """
@@ -48,29 +48,28 @@ def check(c: ConfigDict) -> None:
     if not c.ticket.source:
         raise ConfigError("ticket.source=None: must be the folder of a finished run")
     there, source = found(c), f"ticket.source={c.ticket.source!r}"
-    for seed in c.seeds:
-        for sparsity in c.sparsity:
-            of = there.get((seed, sparsity), [])
-            if not of:
-                has = ", ".join(f"seed {a} at {b:g}" for a, b in sorted(there)) or "none"
-                raise ConfigError(
-                    f"{source}: no card of seed {seed} at sparsity {sparsity:g}; it has {has}"
-                )
-            if len(of) > 1:
-                raise ConfigError(
-                    f"{source}: {len(of)} cards of seed {seed} at sparsity {sparsity:g}; allowed is a run "
-                    "with one learning rate and weight decay"
-                )
-            method = pack.meta(of[0][0])["result"].get("method")
-            if method in POPUP and c.ticket.weights == "original":
-                raise ConfigError(
-                    f"ticket.weights='original': {source} are masks of {method}, whose random weights no other method "
-                    "begins with; allowed is 'fresh'"
-                )
-            if of[0][1] != c.scope:
-                raise ConfigError(
-                    f"scope={c.scope!r}: the masks of {source} were found with scope={of[0][1]!r}; allowed is that"
-                )
+    for seed, sparsity in dict.fromkeys((p.seed, p.sparsity) for p in config.points(c)):
+        of = there.get((seed, sparsity), [])
+        if not of:
+            has = ", ".join(f"seed {a} at {b:g}" for a, b in sorted(there)) or "none"
+            raise ConfigError(
+                f"{source}: no card of seed {seed} at sparsity {sparsity:g}; it has {has}"
+            )
+        if len(of) > 1:
+            raise ConfigError(
+                f"{source}: {len(of)} cards of seed {seed} at sparsity {sparsity:g}; allowed is a run "
+                "with one learning rate and weight decay"
+            )
+        method = pack.meta(of[0][0])["result"].get("method")
+        if method in POPUP and c.ticket.weights == "original":
+            raise ConfigError(
+                f"ticket.weights='original': {source} are masks of {method}, whose random weights no other method "
+                "begins with; allowed is 'fresh'"
+            )
+        if of[0][1] != c.scope:
+            raise ConfigError(
+                f"scope={c.scope!r}: the masks of {source} were found with scope={of[0][1]!r}; allowed is that"
+            )
     with c.unlocked():
         c.ticket.source = str(Path(c.ticket.source).absolute())
 

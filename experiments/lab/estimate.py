@@ -80,7 +80,7 @@ def need(c: ConfigDict) -> Need:
     spec = spec_of(c, data)
     recipe = recipe_of(c, spec, realizations.layout(1))
     steps = sum(phase.steps * len(distinct(points, phase)) for phase in phases)
-    flops = steps * estimate.step_flops(recipe) * views_of(c)
+    flops = steps * estimate.step_flops(recipe)
     params, _ = models.shapes(spec)
     size = tree.size(tree.only_prunable(params))
     trained = max(len(distinct(points, phase)) for phase in phases)
@@ -99,12 +99,6 @@ def images_measured(c: ConfigDict, wanted: Wanted) -> int:
     if wanted.heat:
         found += few(wanted.heat_images) * len(wanted.eps) * len(fourier.frequencies(side, side))
     return found
-
-
-def views_of(c: ConfigDict) -> int:
-    """Images that a training image becomes in a step: three with a consistency loss."""
-    own = c.get(c.augment, {})
-    return 3 if own and own.get("consistency", 0) else 1
 
 
 def words(seconds: float) -> str:
