@@ -255,5 +255,5 @@ def dry_run(c: ConfigDict) -> str:
     if c.baseline == "auto" and c.method != "dense":
         lines.append(f"baseline            {folder.path_of(baseline_config(c))}")
     elif c.baseline not in (None, "auto"):
-        lines.append(f"baseline            {len(_dense_results(c, d.fingerprint))} in {c.baseline}")
+        lines.append(f"baseline            {len(_dense_results(c, d))} in {c.baseline}")
     return "\n".join(lines)
