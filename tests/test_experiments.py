@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import cards
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))
 
 from lab import (  # noqa: E402
+    against_paper,
     command,
     decks,
     deckwork,
@@ -567,6 +569,22 @@ def test_decks_hold_cards_of_one_seed_of_both_augmentations_though_some_diverged
 def of_decks(firsts, size, rights) -> decks.Decks:
     rights = np.asarray(rights, float)
     return decks.Decks("x", size, "", rights > 0.5, rights, 0.0, 0.0, tuple(firsts))
+
+
+@pytest.mark.parametrize("images, where", [(10_000, "outside"), (1_000, "inside")])
+def test_a_published_number_of_the_same_images_is_compared_without_their_luck(images, where):
+    """Seeds agree about every image; the published number is 0.8 points away."""
+    (fact,) = (f for f in against_paper.facts("cifar10") if f["cards"] == "dense")
+    right = np.arange(images) < images * (fact["clean"] + 0.8) / 100
+    deck = decks.Decks(
+        "dense", 1, "", np.stack([right] * 5), np.ones((5, 4)), 0, 0, tuple(range(5))
+    )
+    source = types.SimpleNamespace(benchmark="cifar10", name="CIFAR-10-C")
+    findings = Findings("planted", SMOKE, "CIFAR-10", (), source, None, ())
+    rows = against_paper.table(findings, [deck], "cifar10", fact["network"], 0.945)
+    (row,) = (row for row in rows if row["cards"] == "dense")
+    assert row["clean, published is"] == where
+    assert row["clean, this benchmark's files, low"] < fact["clean"] + 0.4  # images count there
 
 
 def test_decks_are_paired_by_the_seed_that_they_begin_with():
