@@ -135,7 +135,7 @@ def form() -> argparse.ArgumentParser:
     add("--eps", type=_norms, default=(3.0, 4.0, 6.0), help="L2 norms in each channel")
     add("--images", type=int, default=1000, help="the first so many of the test set")
     add("--data.dir", dest="data_dir", help="where the data of the cards lies now")
-    add("--title", help="name of the data for people")
+    add("--title", "--data.title", help="name of the data for people")
     add("--save", type=Path, help="writes SAVE.npz, .csv, .md, .png, .svg, SAVE_difference.*")
     return f
 

@@ -144,7 +144,7 @@ def test_absent_library_is_told(prepared, tmp_path, module):
     ran = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
     told = ran.stdout.strip().splitlines()[-1]  # the library prints a banner of its own before
     assert told.startswith("data.name: tfds cannot use") and module in told
-    assert "pip install tensorflow-datasets importlib_resources array_record" in told
+    assert 'pip install "cards_jax[tfds]"' in told
 
 
 def test_lost_class_names_are_told(prepared, tmp_path):

@@ -75,13 +75,19 @@ def test_the_first_cell_pins_the_jax_that_is_there(smoke, monkeypatch):
     ran = []
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(subprocess, "run", lambda command, check: ran.append(command))
+    with pytest.raises(SystemExit, match="PACKAGE='cards_jax': no such folder or archive; upload"):
+        exec(first_cell("tour"), {})
+    Path("cards_jax").mkdir()
+    Path("constraints.txt").write_text("mine")
     exec(first_cell("tour"), {})
-    pins = Path("constraints.txt").read_text().splitlines()
+    (command,) = ran
+    constraints = Path(command[command.index("--constraint") + 1])
+    assert Path("constraints.txt").read_text() == "mine" and constraints.is_absolute()
+    pins = constraints.read_text().splitlines()
     for name in ("jax", "jaxlib", "numpy"):
         assert f"{name}=={importlib.metadata.version(name)}" in pins
-    (command,) = ran
-    assert command[1:4] == ["-m", "pip", "install"] and command[-1] == "cards_jax"
-    assert command[command.index("--constraint") + 1] == "constraints.txt"
+    assert command[1:4] == ["-m", "pip", "install"]
+    assert command[-1] == str(Path("cards_jax").absolute())
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def corruptions(options: Options) -> list[Table]:
     from cards_jax.corruptions import BENCHMARK, EXTRA
 
     names = ("gaussian_noise", "jpeg_compression") if options.quick else BENCHMARK + EXTRA
-    rounds, rows, notes = max(2, options.rounds // 2), [], []
+    rounds, rows, notes = max(3, options.rounds // 2), [], []
     for name in names:
         options.say(f"corruption {name}")
         found = of_corruptions.contestants(name, 32)

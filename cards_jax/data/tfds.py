@@ -71,7 +71,7 @@ def _recall(wanted: tuple[str, ...], dir: str | None, download: bool, cache_dir:
 def uninstalled(path: Path, error: ImportError) -> ConfigError:
     return ConfigError(
         f"data.name: tfds cannot use {path}: {error}; "
-        "pip install tensorflow-datasets importlib_resources array_record"
+        'pip install "cards_jax[tfds]"'
     )
 
 

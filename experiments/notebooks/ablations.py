@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -19,24 +21,29 @@
 # small: orderings seen here need not hold elsewhere.
 
 # %%
-# Installs the package where it is not there yet. Whatever JAX, its plugins and NumPy the runtime has stays as it is:
-# pip is told their versions as constraints, and where these are too old for the package it stops instead of changing
-# them.
+# Installs the package where it is not there yet, from a checkout: upload one, and name it here. Whatever JAX, its
+# plugins and NumPy the runtime has stays as it is: pip is told their versions as constraints, and where these are too
+# old for the package (JAX before 0.10.2) it stops instead of changing them.
 import importlib.metadata
 import importlib.util
 import pathlib
 import subprocess
 import sys
+import tempfile
 
-PACKAGE = "cards_jax"  # or the path of a checkout, or git+https://... of one
+PACKAGE = "cards_jax"  # the folder of a checkout, an archive of one, or git+https://...
 
 if importlib.util.find_spec("cards_jax") is None:
+    if "://" not in PACKAGE and not pathlib.Path(PACKAGE).exists():
+        raise SystemExit(f"PACKAGE={PACKAGE!r}: no such folder or archive; upload a checkout, and name it")
     kept = ("jax", "libtpu", "nvidia-", "numpy")
     there = {d.name.lower(): d.version for d in importlib.metadata.distributions()}
     pins = [f"{name}=={there[name]}" for name in sorted(there) if name.startswith(kept)]
-    pathlib.Path("constraints.txt").write_text("\n".join(pins) + "\n")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", "constraints.txt"]
-    subprocess.run([*pip, PACKAGE], check=True)
+    constraints = pathlib.Path(tempfile.mkdtemp()) / "constraints.txt"
+    constraints.write_text("\n".join(pins) + "\n")
+    source = PACKAGE if "://" in PACKAGE else str(pathlib.Path(PACKAGE).absolute())
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints)]
+    subprocess.run([*pip, source], check=True)
 
 # %%
 import os
