@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from jax.experimental import multihost_utils
 
 from cards_jax import arrays, files
 from cards_jax.arrays import Tree
+
+WAIT_SECONDS = 1.0  # between two looks at a folder that another process holds
 
 
 class RunLocked(OSError):
@@ -39,6 +42,9 @@ class Checkpoints:
         self.keep = keep
         self._notice = notice or (lambda line: print(line, file=sys.stderr))
         self._verified: set[int] = set()
+        self._unread: set[int] = (
+            set()
+        )  # steps of which a file could not be read when it was looked at last
 
     def steps(self) -> list[int]:
         """Steps whose manifest is whole and whose files have the right sizes, ascending."""
@@ -100,11 +106,18 @@ class Checkpoints:
         try:
             stored = files.inspect(self._at(step), hashes)["step"]
         except files.Damaged as error:
+            if isinstance(error, files.Unreadable):
+                self._unread.add(step)
             return str(error)
+        self._unread.discard(step)
         return None if stored == step else f"{files.MANIFEST} belongs to step {stored}"
 
     def _newest_good(self) -> int:
-        """The newest unharmed step, or -1; says which newer ones are damaged."""
+        """The newest unharmed step, or -1; says which newer ones are damaged.
+
+        Raises OSError where there is none, and one could not be read: a disk that fails for a moment is no reason to
+        begin anew.
+        """
         faults, found = {}, -1
         for step in reversed(self._on_disk()):
             fault = self._fault(step)
@@ -113,6 +126,9 @@ class Checkpoints:
                 self._verified = {step}
                 break
             faults[step] = fault
+        if found < 0 and self._unread & set(faults):
+            step = max(self._unread & set(faults))
+            raise OSError(f"checkpoint {step}: {faults[step]}; nothing was changed, try again")
         then = "training starts over from the beginning"
         if found >= 0:
             then = f"checkpoint {found} is used instead"
@@ -200,31 +216,38 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def lock(folder: str | Path) -> Iterator[None]:
+def lock(folder: str | Path, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold a folder for this process; the system releases it even when the process is killed.
 
-    Raises RunLocked, naming the folder and the process that holds it, and OSError where the
-    folder is missing or cannot be written.
+    Where another process holds it, `wait` is told so once, until it is free. Without `wait` raises
+    RunLocked, naming the folder and that process; OSError where the folder is missing or cannot be written.
     """
     with _one_line(f"cannot lock {folder}"):
         handle = os.open(Path(folder) / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         with _one_line(f"cannot lock {folder}"):
-            _claim(handle, folder)
+            _claim(handle, folder, wait)
         yield
     finally:
         os.close(handle)
 
 
-def _claim(handle: int, folder: str | Path) -> None:
+def _claim(handle: int, folder: str | Path, wait: Callable[[str], None] | None) -> None:
     """Lock an open file and write into it who did, for those who come later."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-        raise RunLocked(
-            f"{folder} is in use by {holder}; wait for it, end it, or choose another folder"
-        ) from None
+    said = False
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+            text = f"{folder} is in use by {holder}"
+            if wait is None:
+                raise RunLocked(f"{text}; wait for it, end it, or choose another folder") from None
+            if not said:
+                wait(f"{text}; waiting until that is done")
+            said = True
+            time.sleep(WAIT_SECONDS)
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 

@@ -123,17 +123,23 @@ def complete(c: ConfigDict, command: str | None = None) -> list[dict[str, Any]]:
         if c.baseline == "auto" and c.method != "dense":
             # What is refused is refused before its baseline is trained.
             run.check(c, data.prepare(c))
-            dense = _completed(baseline_config(c), signals, [], command)
+            # Runs that start together may have one baseline: all wait for the first.
+            dense = _completed(baseline_config(c), signals, [], command, patient=True)
         elif c.baseline not in (None, "auto"):
             dense = _dense_results(c, data.prepare(c))
         return _completed(c, signals, dense, command, show=True)
 
 
 def _completed(
-    c: ConfigDict, signals: Signals, dense: list[dict], command: str | None, show: bool = False
+    c: ConfigDict,
+    signals: Signals,
+    dense: list[dict],
+    command: str | None,
+    show: bool = False,
+    patient: bool = False,
 ) -> list[dict]:
     """The results of one run, after its report is written; its folder is held all the while."""
-    with run.opened(c, signals) as r:
+    with run.opened(c, signals, patient) as r:
         if command and r.first:
             folder.remember(r.path, command)
         results = r.results()

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,17 @@ class Damaged(ValueError):
     """A sealed folder is not what was sealed; the message names the file and what is wrong."""
 
 
+class Unreadable(Damaged):
+    """A file could not be read this time: what is in it may be whole."""
+
+
 def write_atomically(path: str | Path, content: bytes | str) -> None:
     """Write a whole file, so that a crash leaves the old content or the new one, never a part.
 
     Raises OSError where the folder cannot be written or the disk is full; the old file stays.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with unfinished.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -144,7 +149,7 @@ def _read_manifest(folder: Path) -> dict:
     except PermissionError:
         raise
     except OSError as error:
-        raise Damaged(f"{MANIFEST} {_plainly(error)}") from error
+        raise _kind(error)(f"{MANIFEST} {_plainly(error)}") from error
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         genuine = False
     if not genuine:
@@ -168,7 +173,12 @@ def _compare(folder: Path, name: str, entry: dict, hashes: bool) -> None:
     except PermissionError:
         raise
     except OSError as error:
-        raise Damaged(f"{name} {_plainly(error)}") from error
+        raise _kind(error)(f"{name} {_plainly(error)}") from error
+
+
+def _kind(error: OSError) -> type[Damaged]:
+    gone = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+    return Damaged if gone else Unreadable
 
 
 def _plainly(error: OSError) -> str:

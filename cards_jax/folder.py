@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import platform
 import subprocess
@@ -137,7 +138,7 @@ def versions() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "cards_jax": metadata.version("cards_jax"),
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -146,8 +147,9 @@ def versions() -> dict[str, Any]:
     }
 
 
-def _commit() -> str | None:
-    """Commit of the checkout that this package is run from, None outside of one."""
+@functools.cache
+def commit() -> str | None:
+    """Commit of the checkout that this package was run from when it was first asked, None outside of one."""
     here = Path(__file__).resolve().parent
     if not (here.parent / ".git").exists():
         return None

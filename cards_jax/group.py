@@ -119,6 +119,14 @@ class GroupRun:
         """Steps of all phases up to where this training stands."""
         return self._steps_at(self.index, self.at)
 
+    def _work(self, steps: int) -> float:
+        """What so many steps of all phases are, in steps of a single realization: phases train unequal numbers."""
+        done = 0
+        for stage in self.group.stages:
+            here = min(steps, stage.phase.steps)
+            done, steps = done + here * len(stage.points), steps - here
+        return done
+
     def _steps_at(self, index: int, at: int) -> int:
         return sum(p.steps for p in self.phases[:index]) + at - self.phases[index].first
 
@@ -136,6 +144,7 @@ class GroupRun:
             steps_per_epoch=self.trainer.steps_per_epoch,
             start_step=self.done_steps,
             label=self.c.name,
+            work=self._work,
             active=self.first_process,
         )
         self.to.log.progress = self.progress

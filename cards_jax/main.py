@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import cards_jax
-from cards_jax import config, folder, peers, programs, realizations, validation
+from cards_jax import config, folder, peers, programs, realizations, signals, validation
 from cards_jax.config import ConfigError
 
 FAILED, MISUSED = 1, 2  # exit codes
@@ -217,7 +217,8 @@ def run(argv: list[str]) -> int:
 def main(argv: list[str]) -> int:
     """`run`, with every expected failure as one line on stderr and an exit code; other processes end with it."""
     try:
-        code = run_in_a_line(argv)
+        with signals.interrupting():
+            code = run_in_a_line(argv)
     except peers.Lost as error:
         print(f"cards_jax: {error}", file=sys.stderr, flush=True)
         os._exit(REQUEUE)  # an exit that waits for nobody

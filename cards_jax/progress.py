@@ -20,7 +20,8 @@ class Progress:
     `images_per_step` counts the images in a step of one realization; the rate that is shown sums
     over those alive and includes evaluation and saving, but not compilation. Steps up to
     `start_step` were done by an earlier run and do not count into the rate. `every` is the least
-    number of seconds between plain lines, `clock` gives seconds.
+    number of seconds between plain lines, `clock` gives seconds. `work` tells how much is done after so many steps,
+    in steps of a single realization, where steps are not alike: the rate and the ETA count that.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Progress:
         start_step: int = 0,
         every: float = 10.0,
         label: str = "",
+        work: Callable[[int], float] | None = None,
         clock: Callable[[], float] = time.monotonic,
         active: bool = True,
     ):
@@ -41,6 +43,7 @@ class Progress:
         self._total, self._images, self._epoch = total_steps, images_per_step, steps_per_epoch
         self._stream = sys.stderr if stream is None else stream
         self._clock, self._active = clock, active
+        self._work = work or (lambda step: step * realizations)
         self._terminal = self._stream.isatty()
         self._every = TERMINAL_SECONDS if self._terminal else every
         self._begin = self._mark = clock()
@@ -64,7 +67,7 @@ class Progress:
     ) -> None:
         """Takes the steps done so far and the newest metrics, and shows the line when it is due."""
         now = self._clock()
-        self._rate.add(step - self._step, now - self._mark)
+        self._rate.add(self._work(step) - self._work(self._step), now - self._mark)
         self._step, self._mark = step, now
         if alive_R is not None:
             self._alive = np.asarray(alive_R, bool)
@@ -117,7 +120,8 @@ class Progress:
         if self._accuracy is not None:
             fields.insert(-1, (1, f"accuracy {100 * self._accuracy:.2f}%"))
         if self._rate.value:
-            fields.insert(-1, (8, f"{self._rate.value * self._images * alive:,.0f} images/s"))
+            rate = self._rate.value * self._images * alive / max(self._alive.size, 1)
+            fields.insert(-1, (8, f"{rate:,.0f} images/s"))
         if self._compile_seconds:
             fields.append((9, f"compile {self._compile_seconds:.0f} s"))
         return [(rank, text) for rank, text in fields if text]
@@ -127,7 +131,8 @@ class Progress:
             return f"took {_duration(self._clock() - self._begin)}"
         if not self._rate.value:
             return "ETA ?"
-        return f"ETA {_duration((self._total - self._step) / self._rate.value)}"
+        left = self._work(self._total) - self._work(self._step)
+        return f"ETA {_duration(left / self._rate.value)}"
 
     def _mean(self, values_R: Sequence[float]) -> float | None:
         """Mean over the realizations that are alive, None if there is none."""
@@ -135,12 +140,12 @@ class Progress:
 
 
 class _Rate:
-    """Steps per second, where older steps count ever less."""
+    """Work per second, where older work counts ever less."""
 
     def __init__(self):
         self._steps = self._seconds = 0.0
 
-    def add(self, steps: int, seconds: float) -> None:
+    def add(self, steps: float, seconds: float) -> None:
         seconds = max(seconds, 0.0)  # a clock that jumps back
         decay = math.exp(-seconds / SMOOTHING_SECONDS)
         self._steps = self._steps * decay + max(steps, 0)

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import itertools
 import shutil
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -112,8 +113,10 @@ def check(c: ConfigDict, d: Data) -> None:
 
 
 @contextlib.contextmanager
-def opened(c: ConfigDict, signals: Signals) -> Iterator["Run"]:
+def opened(c: ConfigDict, signals: Signals, patient: bool = False) -> Iterator["Run"]:
     """The run of a config, its folder held against other processes until the block ends.
+
+    patient: to wait for another process that holds it, where this one is alone.
 
     Raises ConfigError before any compute, and OSError, in one line, where the folder cannot be used: RunLocked where
     another process holds it, Damaged where its files are not as they were written.
@@ -124,7 +127,10 @@ def opened(c: ConfigDict, signals: Signals) -> Iterator["Run"]:
     first = jax.process_index() == 0
     hint = None if (path / "config.json").exists() else folder.nearest(c)
     path.mkdir(parents=True, exist_ok=True)
-    with checkpoint.lock(path) if first else contextlib.nullcontext():
+    wait = None
+    if patient and jax.process_count() == 1:
+        wait = lambda text: print(text, file=sys.stderr, flush=True)
+    with checkpoint.lock(path, wait) if first else contextlib.nullcontext():
         log = RunLog(path, first)
         if hint:
             log.say(hint)

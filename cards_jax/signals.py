@@ -3,9 +3,23 @@
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 WAITING = "\nstopping: saves at the end of this chunk; Ctrl-C once more stops without saving\n"
+
+
+@contextlib.contextmanager
+def interrupting() -> Iterator[None]:
+    """Until the block ends SIGTERM raises KeyboardInterrupt as Ctrl-C does: for commands, before they listen closer."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which alone may listen
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Stopped(Exception):

@@ -1,5 +1,6 @@
 """A checkpoint comes back bit by bit, on any devices, or the one before it does."""
 
+import errno
 import itertools
 import json
 import multiprocessing
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from cards_jax import checkpoint, files
 from cards_jax.checkpoint import Checkpoints, RunLocked, lock
 
 
@@ -663,3 +666,39 @@ if __name__ == "__main__":
     from absl import app  # whose logging, as in a real run, must stay silent
 
     app.run(_program)
+
+
+def test_a_disk_that_fails_for_a_moment_costs_no_checkpoint(tmp_path, monkeypatch):
+    """Where no other is good: what could not be read is not called damaged, and training does not begin anew."""
+    said = []
+    checkpoints = Checkpoints(tmp_path, keep=1, notice=said.append)
+    checkpoints.save(3, _state(3), {})
+
+    def fails(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as m:
+        m.setattr(files, "sha256", fails)
+        with pytest.raises(
+            OSError, match="checkpoint 3: .*Input/output error.*nothing was changed"
+        ):
+            Checkpoints(tmp_path, notice=said.append).restore(_target(_state(3)))
+    assert Checkpoints(tmp_path).restore(_target(_state(3)))[0] == 3 and not said
+
+
+def test_who_is_patient_waits_for_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "WAIT_SECONDS", 0.01)
+    held, said = threading.Event(), []
+
+    def hold():
+        with lock(tmp_path):
+            held.set()
+            while not said:
+                time.sleep(0.01)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(10)
+    with lock(tmp_path, said.append):
+        assert not other.is_alive() or other.join(10) is None
+    assert len(said) == 1 and "is in use by process" in said[0] and "waiting" in said[0]

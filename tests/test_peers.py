@@ -153,6 +153,20 @@ def test_strangers_are_turned_away():
         connection.close()
 
 
+def test_who_is_there_takes_nobody_for_lost_where_others_do_not_come(monkeypatch):
+    """Without the connections of some there are none: JAX alone notices lost processes then."""
+    monkeypatch.setattr(peers, "PATIENCE", 0.5)
+    server = socket.create_server(("localhost", 0))
+    friend = peers.connect("localhost", server.getsockname()[1], "hello word 1")
+    with pytest.raises(OSError):
+        peers.answer(server, "hello word", 2)
+    ended, said = [], []
+    roll = peers.Roll({0: friend}, 1, 3, 60.0, ended.append, said.append)
+    roll.listen()
+    assert ended == said == [] and not roll.connections
+    friend.close()
+
+
 def test_what_clusters_announce():
     assert peers.announced({}) == 1
     assert (

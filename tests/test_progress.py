@@ -100,6 +100,18 @@ def test_the_rate_follows_a_change_of_speed():
     assert eta == pytest.approx(800 * 5, rel=0.01)  # the fast start is forgotten
 
 
+def test_phases_of_many_realizations_take_longer():
+    """100 steps of 2 realizations, then 100 of 10: a sixth of the work is done after half of the steps."""
+    clock = Clock()
+    work = lambda step: 2 * min(step, 100) + 10 * max(0, step - 100)
+    stream = io.StringIO()
+    progress = Progress(200, 10, 64, stream, clock=clock, work=work, every=0.0)
+    progress.update(0)
+    clock.now += 200.0
+    progress.update(100, alive_R=[True, True])
+    assert "64 images/s  ETA 16:40" in stream.getvalue().splitlines()[-1]
+
+
 def test_a_clock_that_jumps_back_and_dead_realizations():
     clock = Clock()
     progress, stream = _progress(clock, every=0)

@@ -1,12 +1,14 @@
 """The cache folder: arrays that took long to make, kept as .npy files, verified when read."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +34,42 @@ def recall(
     They are made and kept when the entry is not there or does not agree with its SHA-256s. A cache
     that cannot be written costs time, not the run: it is said in one line.
     """
-    if (entry / INDEX).is_file():
+    if (found := _kept(entry, wanted)) is not None:
+        return found
+    with _alone(entry):
+        if (found := _kept(entry, wanted)) is not None:  # another process made it meanwhile
+            return found
+        arrays, notes = make()
         try:
-            return _read(entry, wanted)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("cached data in %s is damaged (%s); it is made again", entry, error)
-    arrays, notes = make()
-    try:
-        _write(entry, arrays, notes)
-    except OSError as error:
-        log.warning("cannot keep decoded data in %s: %s", entry, error)
+            _write(entry, arrays, notes)
+        except OSError as error:
+            log.warning("cannot keep decoded data in %s: %s", entry, error)
     return {name: arrays[name] for name in wanted}, notes
+
+
+def _kept(entry: Path, wanted: tuple[str, ...]) -> tuple[Arrays, Notes] | None:
+    """What an entry holds, None where it is not there or damaged."""
+    try:
+        if (entry / INDEX).is_file():
+            return _read(entry, wanted)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("cached data in %s is damaged (%s); it is made again", entry, error)
+    return None
+
+
+@contextlib.contextmanager
+def _alone(entry: Path) -> Iterator[None]:
+    """One process after another, where the cache can be written: processes that start together decode once."""
+    handle = None
+    with contextlib.suppress(OSError):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(entry.with_name(f".{entry.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _read(entry: Path, wanted: tuple[str, ...]) -> tuple[Arrays, Notes]:
@@ -68,10 +95,17 @@ def _write(entry: Path, arrays: Arrays, notes: Notes) -> None:
         sums = {name: _sha256(fresh / f"{name}.npy") for name in arrays}
         index = {"sha256": sums, "notes": notes, "seal": _seal(sums, notes)}
         (fresh / INDEX).write_text(json.dumps(index))
+        fresh.chmod(0o777 & ~_umask())  # a temporary folder is its owner's alone
         shutil.rmtree(entry, ignore_errors=True)  # a damaged one
         os.rename(fresh, entry)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _seal(sums: dict[str, str], notes: Notes) -> str:

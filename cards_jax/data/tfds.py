@@ -69,10 +69,7 @@ def _recall(wanted: tuple[str, ...], dir: str | None, download: bool, cache_dir:
 
 
 def uninstalled(path: Path, error: ImportError) -> ConfigError:
-    return ConfigError(
-        f"data.name: tfds cannot use {path}: {error}; "
-        'pip install "cards_jax[tfds]"'
-    )
+    return ConfigError(f'data.name: tfds cannot use {path}: {error}; pip install "cards_jax[tfds]"')
 
 
 def _prepare(path: Path, download: bool) -> None:

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -206,7 +205,10 @@ def table(findings: Findings) -> list[Row]:
         row |= {k: result.get(k) for k in ("paper_bytes", "true_bytes", "steps", "diverged_at")}
         row["emptied_layers"] = " ".join(card.emptied)
         row |= {"id": result["id"], "config_hash": config.shared_identity(c)}
-        row |= {k: _versions(folder.path_of(c)).get(k) for k in VERSIONS}
+        versions = (
+            pack.meta(card.path).get("versions") or {}
+        )  # its run may have gone on since, elsewhere
+        row |= {k: versions.get(k) for k in VERSIONS}
         row |= {"data": findings.title, "holdout": c.holdout}
         row["corruptions"] = findings.source.name if findings.source else None
         row["corruption_images"] = len(findings.source.labels) if findings.source else None
@@ -227,11 +229,3 @@ def rings(card: Card, eps: Sequence[float]) -> Row:
             )
         row[f"heat_{norm:g}_std"] = float(unevenness_by_image(wrong, H, W).mean())
     return row
-
-
-@functools.cache
-def _versions(path: Path) -> Row:
-    try:
-        return json.loads((path / "versions.json").read_text())
-    except (OSError, ValueError):
-        return {}

@@ -22,7 +22,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cards_jax import commands, files, tabular
+from cards_jax import commands, files, signals, tabular
 from cards_jax.config import ConfigError
 from lab import collect, estimate, measure, plan, process, summary, sweep, tuning, verdict
 from lab.measure import Wanted
@@ -129,7 +129,8 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
         code = Command(experiment, args, fields).run()
 
     try:
-        return commands.ended(form(experiment).prog, action) or code
+        with signals.interrupting():
+            return commands.ended(form(experiment).prog, action) or code
     except process.Interrupted:
         print("stopped; what is trained is saved, the same command continues", file=sys.stderr)
         return process.REQUEUE

@@ -14,7 +14,7 @@ from lab import follow
 LOOK_SECONDS = 1.0  # between two looks at the log
 REQUEUE = 75  # exit code: saved after a signal, the same command continues
 # Imported once, in a server that every process is forked from: a third of a short run is imports.
-PRELOAD = ["cards_jax.main", "cards_jax.experiment", "sklearn.datasets"]
+PRELOAD = ["cards_jax.main", "cards_jax.experiment", "lab.commit", "sklearn.datasets"]
 PRELOAD += [f"matplotlib.{name}" for name in ("figure", "backends.backend_agg")]
 
 
@@ -66,15 +66,21 @@ def call(arguments: Sequence[str], log: Path, target: Callable = command) -> tup
     shown = follow.Follow(log)
     process = context.Process(target=_begin, args=(target, list(arguments), log))
     began, asked = time.monotonic(), []
-    process.start()
 
-    def pass_on(number: int, frame) -> None:
-        asked.append(number)
+    def end() -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGTERM)
 
+    def pass_on(number: int, frame) -> None:
+        asked.append(number)
+        if process.pid:
+            end()
+
     before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
+        process.start()
+        if asked:  # while it was being started
+            end()
         while process.is_alive():
             process.join(LOOK_SECONDS)
             shown.update()

@@ -35,7 +35,9 @@ PACKAGE = "cards_jax"  # the folder of a checkout, an archive of one, or git+htt
 
 if importlib.util.find_spec("cards_jax") is None:
     if "://" not in PACKAGE and not pathlib.Path(PACKAGE).exists():
-        raise SystemExit(f"PACKAGE={PACKAGE!r}: no such folder or archive; upload a checkout, and name it")
+        raise SystemExit(
+            f"PACKAGE={PACKAGE!r}: no such folder or archive; upload a checkout, and name it"
+        )
     kept = ("jax", "libtpu", "nvidia-", "numpy")
     there = {d.name.lower(): d.version for d in importlib.metadata.distributions()}
     pins = [f"{name}=={there[name]}" for name in sorted(there) if name.startswith(kept)]
