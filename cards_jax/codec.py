@@ -1,8 +1,9 @@
 """Masks as bytes: Golomb's code of the gaps between kept weights, without a loop over bits.
 
 A gap g is written as its quotient g // m in unary and its remainder g % m in truncated binary. With the best m this
-costs within 5% of the entropy of the layer's density, at any density, wherever in the layer its weights stand; m = 1 is
-the mask itself, bit for bit. Three streams, each with fields of one width, take the place of codewords of many widths:
+costs within 5% of the entropy of the layer's density, at any density, where the kept weights follow no pattern (a mask
+of every n-th weight may take up to 11% more); m = 1 is the mask itself, bit for bit. Three streams, each with fields of
+one width, take the place of codewords of many widths:
 
   quotients   for every gap so many zeros and a one
   heads       all but the last bit of every remainder

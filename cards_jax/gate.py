@@ -239,10 +239,12 @@ def choose(
 ) -> Choice:
     """The choice for one batch, without the axis B. Rows that are not `real_M` only fill the batch.
 
+    Images without features (of one colour) have no say; where no other is left, all cards are asked.
     cards_A: number of cards of every group. Groups at the same distance are chosen together: their cards count equally.
     """
-    total_F = jnp.sum(jnp.where(real_M[:, None], features_MF, 0), axis=0)
-    mean_F = total_F / jnp.maximum(jnp.sum(real_M), 1)
+    heard_M = real_M & jnp.isfinite(features_MF).all(1)
+    total_F = jnp.sum(jnp.where(heard_M[:, None], features_MF, 0), axis=0)
+    mean_F = jnp.where(heard_M.any(), total_F / jnp.maximum(jnp.sum(heard_M), 1), jnp.nan)
     return weigh(distances(references_APF, mean_F), cards_A, temperature)
 
 

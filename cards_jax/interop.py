@@ -21,6 +21,7 @@ from cards_jax.torch_keys import (
     Table,
     default_dialect,
     dialect_of,
+    normalisation,
     path_of,
     spec_of,
     table,
@@ -55,8 +56,8 @@ def import_state_dict(
     """A card from torch arrays, ready to predict; popup scores are left to `import_scores` unless `sparsity` is given.
 
     Args:
-      arrays: {torch key: array}. Prefixes of wrappers (`module.`, `model.`) go, and so do counters of batches and the
-        constants mu and sigma; popup scores may be there or not.
+      arrays: {torch key: array}. Prefixes of wrappers (`module.`, `model.`) go, and so do counters of batches; buffers
+        mu and sigma of a wrapper that normalises are mean and std, unless these are given. Popup scores may be there.
       model: a spec, or an architecture's name; `spec_of` reads the rest from the arrays.
       mask: "zeros" takes exact zeros as pruned (RobustBench's cards); {torch key: zeros and ones} is such a mask
         (open_lth's mask.pth); None gives a card without a mask.
@@ -85,11 +86,11 @@ def import_scores(arrays: Mapping[str, np.ndarray], model: Spec | str, **options
 
 def _read(arrays, model: Spec | str, options: dict) -> tuple[Spec, Table, dict[str, Tree]]:
     """(spec, where each key belongs, the trees params, stats and scores)."""
-    arrays = unwrapped(arrays)
     if isinstance(model, Spec):
         spec = dataclasses.replace(model, **options)
     else:
         spec = spec_of(arrays, model, **options)
+    arrays = unwrapped(arrays)
     places = table(spec, dialect_of(arrays, spec))
     _check(arrays, places, spec)
     parts: dict[str, dict] = {"params": {}, "stats": {}, "scores": {}}
@@ -107,6 +108,8 @@ def import_deck(
     Options are those of `import_state_dict`; raises ValueError as it does.
     """
     members: dict[int, dict] = {}
+    if not isinstance(model, Spec):  # one wrapper normalises for all
+        options = {**normalisation(arrays), **options}
     for key, x in unwrapped(arrays).items():
         match = re.fullmatch(r"models\.(\d{1,4})\.(.+)", key)
         if not match:
@@ -227,7 +230,7 @@ def _mask(params: Tree, mask: str | Mapping[str, np.ndarray] | None, places: Tab
     found = {}
     for key, x in unwrapped(mask).items():
         place = places.get(key)
-        if place is None or place.part != "params" or place.side is None:
+        if place is None or place.part != "params" or place.sides is None:
             raise ValueError(f"mask {key}: no weight that can be pruned")
         if not place.fits(x.shape):
             raise ValueError(f"mask {key}: got shape {x.shape}, expected {place.torch}")

@@ -31,32 +31,32 @@ class Place(NamedTuple):
 
     part, path: "params", "stats" or "scores", and the slash path there.
     torch, ours: its shape in PyTorch and in a card.
-    side: of the map (or window) that a kernel reads; None for what is no kernel.
+    sides: height and width of the map (or window) that a kernel reads; None for what is no kernel.
     """
 
     part: str
     path: str
     torch: tuple[int, ...]
     ours: tuple[int, ...]
-    side: int | None
+    sides: tuple[int, int] | None
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of this shape can be meant: linear weights may be stored as 1x1 convolutions or not."""
-        linear = self.side is not None and len(self.ours) == 2
+        linear = self.sides is not None and len(self.ours) == 2
         return shape == self.torch or (linear and (shape + (1, 1))[:4] == (self.torch + (1, 1))[:4])
 
     def to_ours(self, x: np.ndarray) -> np.ndarray:
         """OIHW to HWIO. A linear kernel is one as large as its map, so that (C, H, W) inputs become (H, W, C)."""
-        if self.side is None:
+        if self.sides is None:
             return x
-        oihw = x.reshape(x.shape[0], -1, self.side, self.side)
+        oihw = x.reshape(x.shape[0], -1, *self.sides)
         return oihw.transpose(2, 3, 1, 0).reshape(self.ours)
 
     def to_torch(self, x: np.ndarray) -> np.ndarray:
         """The inverse of `to_ours`."""
-        if self.side is None:
+        if self.sides is None:
             return x
-        hwio = x.reshape(self.side, self.side, -1, x.shape[-1])
+        hwio = x.reshape(*self.sides, -1, x.shape[-1])
         return np.ascontiguousarray(hwio.transpose(3, 2, 0, 1)).reshape(self.torch)
 
 
@@ -79,33 +79,42 @@ def table(spec: Spec, dialect: str) -> Table:
         for path, shape in leaves.items():
             module, leaf = path.rsplit("/", 1)
             key = family.TORCH[dialect](module, spec)
-            torch, side = _in_torch(path, shape, flat, linear_4d)
-            found[f"{key}.{LEAF[leaf]}"] = Place(part, path, torch, shape, side)
+            torch, sides = _in_torch(path, shape, flat, linear_4d)
+            found[f"{key}.{LEAF[leaf]}"] = Place(part, path, torch, shape, sides)
             if prunable(path):
-                found[f"{key}.scores"] = Place("scores", path, torch, shape, side)
+                found[f"{key}.scores"] = Place("scores", path, torch, shape, sides)
     return found
 
 
-def _reads_a_map(shapes: dict[str, tuple[int, ...]], spec: Spec) -> tuple[str, int] | None:
-    """(path, side) of the linear kernel that reads a map: the first with so many inputs."""
+def _reads_a_map(
+    shapes: dict[str, tuple[int, ...]], spec: Spec
+) -> tuple[str, tuple[int, int]] | None:
+    """(path, sides) of the linear kernel that reads a map: the first with so many inputs; None where none does.
+
+    Raises ValueError where one should, and has another number of inputs: its order cannot be told.
+    """
     flattened = getattr(models.family(spec.name), "flattened", None)
     if flattened is None:
         return None
-    side, channels = flattened(spec)
+    height, width, channels = flattened(spec)
     linear = [path for path, shape in shapes.items() if prunable(path) and len(shape) == 2]
-    fitting = [path for path in linear if shapes[path][0] == side * side * channels]
-    return (fitting[0], side) if fitting else None
+    fitting = [path for path in linear if shapes[path][0] == height * width * channels]
+    if linear and not fitting:
+        raise ValueError(
+            f"{linear[0]}: {shapes[linear[0]][0]} inputs, of a {height} x {width} x {channels} map"
+        )
+    return (fitting[0], (height, width)) if fitting else None
 
 
-def _in_torch(path, shape, flat, linear_4d) -> tuple[tuple[int, ...], int | None]:
-    """(shape in PyTorch, side) of one of our arrays."""
+def _in_torch(path, shape, flat, linear_4d) -> tuple[tuple[int, ...], tuple[int, int] | None]:
+    """(shape in PyTorch, sides) of one of our arrays."""
     if not prunable(path):
         return shape, None
     if len(shape) == 4:
         height, width, inputs, outputs = shape
-        return (outputs, inputs, height, width), height
-    side = flat[1] if flat and flat[0] == path else 1
-    return shape[::-1] + (1, 1) * linear_4d, side
+        return (outputs, inputs, height, width), (height, width)
+    sides = flat[1] if flat and flat[0] == path else (1, 1)
+    return shape[::-1] + (1, 1) * linear_4d, sides
 
 
 def path_of(key: str, spec: Spec) -> tuple[str, str]:
@@ -129,10 +138,10 @@ def dialect_of(keys: Mapping[str, Any], spec: Spec) -> str:
 def spec_of(arrays: Mapping[str, np.ndarray], name: str, **options: Any) -> Spec:
     """The spec of an architecture whose width, classes, BatchNorm and bias are those of torch arrays.
 
-    `options` are fields of the spec that are known, or not to be seen in a state_dict (image_HWC, mean, std).
-    Raises ValueError for an unknown architecture.
+    `options` are fields of the spec that are known, or not to be seen in a state_dict (image_HWC; mean and std, but for
+    those of a wrapper that normalises). Raises ValueError for an unknown architecture.
     """
-    arrays = unwrapped(arrays)
+    constants, arrays = normalisation(arrays), unwrapped(arrays)
     known = {"width": models.width(name), "num_classes": 10, "affine": True, "bias": True}
     whole = Spec(name, **{**known, **options})
     dialect = dialect_of(arrays, whole)
@@ -147,7 +156,7 @@ def spec_of(arrays: Mapping[str, np.ndarray], name: str, **options: Any) -> Spec
         "affine": has("scale", here),
         "bias": has("bias", last),
     }
-    return dataclasses.replace(whole, **{**facts, **options})
+    return dataclasses.replace(whole, **{**constants, **facts, **options})
 
 
 def _solved(arrays: Mapping[str, np.ndarray], once: Table, twice: Table, value: int) -> int:
@@ -160,6 +169,20 @@ def _solved(arrays: Mapping[str, np.ndarray], once: Table, twice: Table, value: 
             if a != b and key in arrays and arrays[key].ndim > axis:
                 return max(1, value + round((arrays[key].shape[axis] - a) * value / (b - a)))
     return value
+
+
+def normalisation(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[float, ...]]:
+    """{"mean", "std"} where a network brings them along as buffers `mu` and `sigma`, {} where it does not.
+
+    Raises ValueError for deviations that are not above zero.
+    """
+    named = {k.rsplit(".", 1)[-1]: np.asarray(x, np.float64).ravel() for k, x in arrays.items()}
+    mu, sigma = named.get("mu"), named.get("sigma")
+    if mu is None or sigma is None or mu.shape != sigma.shape:
+        return {}
+    if not np.all(sigma > 0):
+        raise ValueError(f"sigma: {sigma.tolist()}; allowed are deviations above 0")
+    return {"mean": tuple(mu.tolist()), "std": tuple(sigma.tolist())}
 
 
 def default_dialect(spec: Spec) -> str:

@@ -96,7 +96,10 @@ def test_a_sweep_over_severities_is_one_program(key, name):
     np.testing.assert_array_equal(sweep(jnp.arange(1, 6)), np.stack(alone))
 
 
-@pytest.mark.parametrize("name", ["impulse_noise", "glass_blur", "zoom_blur", "gaussian_blur"])
+PIECED = ["impulse_noise", "glass_blur", "zoom_blur", "gaussian_blur", "circular_motion_blur"]
+
+
+@pytest.mark.parametrize("name", PIECED)
 def test_pieces_give_what_the_whole_gives(key, name, monkeypatch):
     images = photographs(32, 7)
     images[:, :16] = images[

@@ -167,7 +167,10 @@ def test_per_image_gating_is_a_batch_of_one(five, images):
 
 def test_the_gate_says_where_it_cannot_choose(five, images):
     flat = images.copy()
-    flat[25] = 7
+    flat[25] = 7  # without a say: the others of its batch choose as before
+    np.testing.assert_array_equal(five.choose(flat, 20).agnostic, [0, 0, 0, 0])
+    np.testing.assert_array_equal(five.choose(flat, 20).weights, five.choose(images, 20).weights)
+    flat[20:40] = 7
     with pytest.warns(RuntimeWarning, match="1 of 4 batches went to all cards"):
         found = np.asarray(five.predict(flat, 20))
     close(found[20:40], alone(five, flat).mean(0)[20:40])

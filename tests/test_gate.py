@@ -145,6 +145,8 @@ def test_ties_join_groups(known):
 def test_without_features_or_cards_all_cards_are_asked(known):
     images = decks.smooth(20, seed=3)
     images[7] = 99
+    assert not picked(known, images, (2, 3)).agnostic
+    images[:] = 99
     flat = picked(known, images, (2, 3))
     assert flat.agnostic
     np.testing.assert_allclose(flat.weights, [1 / 5, 1 / 5])

@@ -118,13 +118,38 @@ def test_wrappers_and_constants_go():
     plain = interop.export_state_dict(card, spec)
     wrapped = {f"module.model.{key}": x for key, x in plain.items()}
     wrapped["module.model.bn1.num_batches_tracked"] = np.int64(3)
-    wrapped["mu"] = wrapped["sigma"] = np.zeros((1, 3, 1, 1))
-    again, scores = (
-        interop.import_state_dict(wrapped, "resnet18").card,
+    wrapped["mu"], wrapped["sigma"] = (np.full((1, 3, 1, 1), x) for x in (0.5, 0.25))
+    found, scores = (
+        interop.import_state_dict(wrapped, "resnet18"),
         interop.import_scores(wrapped, "resnet18"),
     )
+    again = found.card
+    assert (found.spec.mean, found.spec.std) == ((0.5,) * 3, (0.25,) * 3)
+    given = interop.import_state_dict(wrapped, "resnet18", mean=(0.1,) * 3, std=(1.0,) * 3).spec
+    assert (given.mean, given.std) == ((0.1,) * 3, (1.0,) * 3)
+    assert interop.import_state_dict(plain, "resnet18").spec.std == (1.0,) * 3
+    with pytest.raises(ValueError, match="sigma: .*allowed are deviations above 0"):
+        interop.import_state_dict(wrapped | {"sigma": np.zeros((1, 3, 1, 1))}, "resnet18")
     assert not scores and not jax.tree.leaves(again.mask)
     equal(again.params, card_module.weights(card))
+
+
+@pytest.mark.parametrize("name", ["conv2", "vgg_small"])
+def test_maps_that_are_not_square_keep_their_order(name):
+    """The first linear kernel reads (H, W, C) here and (C, H, W) there."""
+    spec = models.Spec(name, 2, 3, (8, 16, 3))
+    card = random_card(spec)
+    exported = interop.export_state_dict(card, spec)
+    again = interop.import_state_dict(exported, spec).card
+    equal(again.params, card_module.weights(card))
+    ours = flatten(card_module.weights(card))
+    place = torch_keys.table(spec, torch_keys.default_dialect(spec))
+    key = next(k for k, p in place.items() if p.sides and len(p.ours) == 2 and p.part == "params")
+    height, width, channels = models.family(name).flattened(spec)
+    kernel = np.asarray(ours[place[key].path]).reshape(height, width, channels, -1)
+    theirs = exported[key].reshape(-1, channels, height, width)
+    np.testing.assert_array_equal(theirs, kernel.transpose(3, 2, 0, 1))
+    assert place[key].sides == (height, width) and height != width
 
 
 def test_a_prefix_in_the_middle_of_a_key_stays():
@@ -241,9 +266,10 @@ def test_decks():
     spec = spec_for("preact_wrn18_2", affine=False)
     cards = [random_card(spec, seed) for seed in range(2)]
     arrays = interop.export_deck(cards, spec)
-    arrays["mu"] = arrays["sigma"] = np.zeros((1, 3, 1, 1), np.float32)
-    again = [x.card for x in interop.import_deck(arrays, "preact_wrn18_2", mask="zeros")]
-    assert len(again) == 2
+    arrays["mu"] = arrays["sigma"] = np.full((1, 3, 1, 1), 0.5, np.float32)
+    found = interop.import_deck(arrays, "preact_wrn18_2", mask="zeros")
+    assert [x.spec.std for x in found] == [(0.5,) * 3] * 2
+    again = [x.card for x in found]
     for card, imported in zip(cards, again, strict=True):
         equal(imported.params, card_module.weights(card))
         equal(imported.mask, card.mask)

@@ -4,6 +4,7 @@ import shutil
 
 import cards
 import corrupted_files as fake
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax
@@ -11,7 +12,9 @@ from scipy.special import log_softmax
 from cards_jax import models, pack, scores
 from cards_jax.config import ConfigError
 from cards_jax.data import corrupted
+from cards_jax.evaluate import answers, clean, fourier
 from cards_jax.hand import Hand
+from cards_jax.marks import Marks
 
 SPEC = models.Spec("conv2", 4, fake.CLASSES, image_HWC=(8, 8, 3))
 OTHER = models.Spec("conv2", 2, 10, image_HWC=(8, 8, 3))
@@ -164,3 +167,19 @@ def test_cards_that_do_not_fit_are_refused(files, run, tmp_path):
     pack.save(tmp_path / "a.card", cards.sampled(few, 0.5, binary=True), few, {})
     with pytest.raises(ConfigError, match="has 3 classes, a label is 3"):
         evaluate([tmp_path / "a.card"], source(files))
+
+
+def test_answers_that_are_not_finite_are_wrong():
+    """argmax takes them for class 0, which half of these images are."""
+    labels = np.array([0, 0, 0, 1], np.int32)
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    lost = lambda x: jnp.full((len(x), 2), jnp.nan)
+    assert clean.measure(lost, images, labels, 2)["correct"] == 0
+    found = answers.measure(lost, images, labels, 2)
+    one = Marks.of(
+        *(np.asarray(found[k])[None] for k in ("predicted", "confidence", "loss")), labels
+    )
+    assert one.accuracy == 0
+    s = fourier.Settings((4.0,), 4)
+    wrong = fourier.wrong(lost, s, 4, 8, 0, 1, *map(jnp.asarray, (images, labels, [4.0], 0, 0, 8)))
+    assert np.asarray(wrong).all()

@@ -93,7 +93,10 @@ def colour(image_HWC: Array, draw: Draw) -> Array:
 
 
 def filtered(image_HWC: Array, draw: Draw) -> Array:
-    """The image plus a random filter of it, the same for all channels, black outside, clamped."""
+    """The image plus a random filter of it, the same for all channels, black outside, clamped.
+
+    The published code adds the image shifted by a pixel in both directions: its identity stands in the filter's corner.
+    """
     H, W, _ = image_HWC.shape
     kernel = draw.sigma * jax.random.normal(draw.key, (KERNEL, KERNEL))
     pad = KERNEL // 2

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from cards_jax.corruptions import lines, matrices, spline
-from cards_jax.corruptions.pixels import bilinear_on_black, floats, grid, truncated
+from cards_jax.corruptions.pixels import TIE, bilinear_on_black, floats, grid, truncated
 from cards_jax.corruptions.severity import at
 
 BLUE_NOISE_SAMPLE = (0.7, 1.4, 2.1, 3.5, 4.2)
@@ -307,7 +307,7 @@ def apply_circular_motion_blur(image: Array, severity: int | Array) -> Array:
     smooth = matrices.both_sides(jnp.asarray(spline.through_pixels(size)), floats(image))
     turned = _turned(size, 1.5 * at(CIRCULAR_MOTION_BLUR, severity))
     flat = smooth.reshape(size * size, -1)
-    return truncated(jnp.dot(turned, flat, precision=exact).reshape(image.shape))
+    return truncated(jnp.dot(turned, flat, precision=exact).reshape(image.shape) + TIE)
 
 
 def _turned(size: int, degrees: Array) -> Array:

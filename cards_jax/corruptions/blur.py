@@ -9,7 +9,7 @@ from jax import Array, lax
 from scipy import ndimage
 
 from cards_jax.corruptions import matrices, streak
-from cards_jax.corruptions.pixels import floats, truncated
+from cards_jax.corruptions.pixels import TIE, floats, truncated
 from cards_jax.corruptions.severity import SEVERITIES, at, constant, rows
 
 GAUSSIAN_SIGMA = {
@@ -41,9 +41,6 @@ ZOOM = {  # end and step of the zoom factors, which begin at 1
 }
 ONE_MATRIX = 32  # up to this side the whole zoom blur is one (side^2, side^2) matrix
 FEW_TAPS = 25
-# In even areas matrix products fall short of a whole number by a rounding that depends on how many images
-# are multiplied at once; what is added before the result is cut off makes it the same for any number.
-TIE = 1e-4
 
 
 def apply_gaussian_blur(image: Array, severity: int | Array) -> Array:

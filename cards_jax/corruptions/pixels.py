@@ -5,6 +5,10 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
+# In even areas matrix products fall short of a whole number by a rounding that depends on how many images
+# are multiplied at once; what is added before the result is cut off makes it the same for any number.
+TIE = 1e-4
+
 
 def floats(image: Array) -> Array:
     """Bytes as float32 from 0 to 255."""

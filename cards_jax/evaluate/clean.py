@@ -31,7 +31,8 @@ def measure(
         logits, wanted = predict(rows(images)), rows(labels)
         real = wanted != PAD
         loss = cross_entropy(logits, jnp.maximum(wanted, 0))
-        correct = (jnp.argmax(logits, -1) == wanted) & real
+        answered = jnp.isfinite(jnp.max(logits, -1))  # argmax takes nan for class 0
+        correct = (jnp.argmax(logits, -1) == wanted) & real & answered
         more = {
             "loss": jnp.sum(jnp.where(real, loss, 0)),
             "correct": jnp.sum(correct, dtype=jnp.int32),

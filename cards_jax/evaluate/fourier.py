@@ -157,7 +157,7 @@ def wrong(
         at = skipped + begin + jnp.arange(rows)
         which, wave, norm = jnp.minimum(image + at // (E * D), N - 1), at // E % D, at % E
         logits = predict(jax.vmap(noisy)(which, wave, norm))
-        missed = jnp.argmax(logits, -1) != labels[which]
+        missed = (jnp.argmax(logits, -1) != labels[which]) | ~jnp.isfinite(jnp.max(logits, -1))
         return lax.dynamic_update_slice(found, missed.astype(jnp.uint8), (begin,))
 
     batches = -(-count // rows)

@@ -7,7 +7,7 @@ WIDTH          its default width: channels of the first stage; WIDTHS ({name: wi
 NORMALISED     whether it has BatchNorm;
 make           (spec, formulation, batch_axis) -> the network;
 smallest_side  (name) -> the smallest image that it takes;
-flattened      (spec) -> (side, channels) of the map that its first linear layer reads, where that reads one;
+flattened      (spec) -> (height, width, channels) of the map that its first linear layer reads, where that reads one;
 TORCH          {dialect: (our module path, spec) -> the module's name there}: the PyTorch originals, the default first;
                TORCH_LINEAR_4D names the dialects that store linear weights as 1x1 convolutions.
 """

@@ -47,10 +47,11 @@ def smallest_side(name: str) -> int:
     return 2 ** VARIANTS[name]
 
 
-def flattened(spec) -> tuple[int, int]:
-    """(side, channels) of the map that the first linear layer reads."""
+def flattened(spec) -> tuple[int, int, int]:
+    """(height, width, channels) of the map that the first linear layer reads."""
     pairs = VARIANTS[spec.name]
-    return spec.image_HWC[0] >> pairs, spec.width << (pairs - 1)
+    height, width, _ = spec.image_HWC
+    return height >> pairs, width >> pairs, spec.width << (pairs - 1)
 
 
 def _biprop(path: str, spec) -> str:

@@ -47,9 +47,10 @@ def smallest_side(name: str) -> int:
     return 8
 
 
-def flattened(spec) -> tuple[int, int]:
-    """(side, channels) of the map that the linear layer reads."""
-    return spec.image_HWC[0] >> 3, 4 * spec.width
+def flattened(spec) -> tuple[int, int, int]:
+    """(height, width, channels) of the map that the linear layer reads."""
+    height, width, _ = spec.image_HWC
+    return height >> 3, width >> 3, 4 * spec.width
 
 
 BIPROP = {  # the one ReLU and the max-pools take numbers too
