@@ -166,5 +166,8 @@ def test_a_deck_with_its_gate(tmp_path):
         close(found(some), np.asarray(deck.predict(some)))
     chosen = [deck.choose(x).weights.argmax() for x in (images, decks.noisy(images))]
     assert chosen == [0, 1]
-    images[3] = 99
+    images[3] = 99  # has no say
+    close(found(images), np.asarray(deck.predict(images)))
+    assert deck.choose(images).weights.argmax() == 0 and not deck.choose(images).agnostic.any()
+    images[:] = 99
     close(found(images), np.asarray(deck.predict(images, adaptive=False)))

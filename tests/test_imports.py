@@ -19,6 +19,7 @@ RANKS = [
         "signals",
         "programs",
         "peers",
+        "memory",
     },
     {"metrics", "log", "tensorboard"},
     {"figures", "summary"},

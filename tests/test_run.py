@@ -167,6 +167,8 @@ def test_what_all_sparsities_share_goes_on_on_other_devices(tmp_path, fields, de
     assert len(results) == 6 and all(r["diverged_at"] is None for r in results)
     path = folder.path_of(c)
     assert any(line.startswith("goes on at step ") for line in runs.log_lines(path))
+    if devices == (2, 1) and fields["method"] == "ft":
+        return  # the others are compared with a run of one piece
     alone = runs.tiny(tmp_path / "alone", **fields, compute__devices=devices[1])
     for mine, wanted in zip(results, runs.finished(alone), strict=True):
         assert mine["test_accuracy"] == pytest.approx(wanted["test_accuracy"], abs=0.02)
@@ -182,7 +184,7 @@ def test_all_processes_train_as_many_at_a_time(tmp_path, monkeypatch):
 def test_corruptions_are_compared_with_the_baseline_of_this_call(tmp_path):
     """Its folder may hold dense cards of other learning rates, of an earlier call."""
     more = dict(sparsity=(0.5,), baseline="auto", epochs=1, seeds=(0,))
-    runs.finished(runs.tiny(tmp_path, **more))
+    runs.finished(experiment.baseline_config(runs.tiny(tmp_path, **more)))
     more |= {"dense__learning_rate": 0.5, "evaluate__corruptions": ("brightness",)}
     more |= {"evaluate__corruption_images": 20, "evaluate__heatmap": (4.0,)}
     c = runs.tiny(tmp_path, **more, evaluate__heatmap_images=4)

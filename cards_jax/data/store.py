@@ -37,7 +37,7 @@ def recall(
     if (found := _kept(entry, wanted)) is not None:
         return found
     with _alone(entry):
-        if (found := _kept(entry, wanted)) is not None:  # another process made it meanwhile
+        if (found := _kept(entry, wanted, quiet=True)) is not None:  # another process made it
             return found
         arrays, notes = make()
         try:
@@ -47,13 +47,14 @@ def recall(
     return {name: arrays[name] for name in wanted}, notes
 
 
-def _kept(entry: Path, wanted: tuple[str, ...]) -> tuple[Arrays, Notes] | None:
+def _kept(entry: Path, wanted: tuple[str, ...], quiet: bool = False) -> tuple[Arrays, Notes] | None:
     """What an entry holds, None where it is not there or damaged."""
     try:
         if (entry / INDEX).is_file():
             return _read(entry, wanted)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("cached data in %s is damaged (%s); it is made again", entry, error)
+        if not quiet:
+            log.warning("cached data in %s is damaged (%s); it is made again", entry, error)
     return None
 
 
