@@ -15,7 +15,7 @@ import sys
 from lab import command, draw
 from lab.plan import Experiment
 from lab.recipes import LABELS, family
-from lab.scales import PAPER, PAPER_LEVELS, SMOKE
+from lab.scales import PAPER_LEVELS
 from lab.verdict import Rule
 
 METHODS = ("lth", "lrr", "ep_layerwise", "ep_global", "bp_layerwise", "bp_global")
@@ -25,15 +25,15 @@ AUGMENTS = {"standard": "clean", "augmix": "AugMix", "gaussian": "Gaussian"}
 
 
 def networks(scale):
-    return NETWORKS if scale is PAPER else (scale.one,)
+    return NETWORKS if scale.is_paper else (scale.one,)
 
 
 def sparsities(scale):
-    return PAPER_LEVELS[-2:] if scale is PAPER else scale.sparsities[-2:]
+    return PAPER_LEVELS[-2:] if scale.is_paper else scale.sparsities[-2:]
 
 
 def methods(scale):
-    return ("lrr", "ep_global") if scale is SMOKE else METHODS
+    return ("lrr", "ep_global") if scale.is_smoke else METHODS
 
 
 def runs(scale):
@@ -43,7 +43,7 @@ def runs(scale):
             of = lambda k, s, n=network, a=augment: family(k, n, scale, s, scale.augmented, a)
             found += of("dense", None)
             for kind in methods(scale):
-                best = scale is PAPER and (network, augment, kind) == ("wrn18_2", "augmix", "lrr")
+                best = scale.is_paper and (network, augment, kind) == ("wrn18_2", "augmix", "lrr")
                 found += of(kind, (*sparsities(scale), *[EXTRA] * best))
     return found
 

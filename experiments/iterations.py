@@ -15,14 +15,13 @@ import sys
 from lab import command, draw
 from lab.plan import CONTROL, Experiment
 from lab.recipes import ITERATIVE, LABELS, cycles_of, family, varied
-from lab.scales import SMOKE
 from lab.verdict import Rule
 
 COUNTS = (1, 2, 4, 7)
 
 
 def counts(scale):
-    return COUNTS[:2] if scale is SMOKE else COUNTS
+    return COUNTS[:2] if scale.is_smoke else COUNTS
 
 
 def rate(sparsity, count):

@@ -16,14 +16,13 @@ import sys
 from lab import command, draw
 from lab.plan import CONTROL, Experiment
 from lab.recipes import ITERATIVE, LABELS, cycles_of, family, levels_to, steps_of, varied
-from lab.scales import SMOKE
 from lab.verdict import Rule
 
 SHARES = (0.0, 0.05, 0.1, 0.25, 0.5)
 
 
 def shares(scale):
-    return SHARES[::2] if scale is SMOKE else SHARES
+    return SHARES[::2] if scale.is_smoke else SHARES
 
 
 def runs(scale):

@@ -15,13 +15,12 @@ import sys
 from lab import against_paper, command, deckwork, draw
 from lab.deckwork import network, sparsity
 from lab.plan import Experiment
-from lab.scales import SMOKE
 
 SIZES = (2, 4, 6)
 
 
 def methods(scale):
-    return deckwork.METHODS if scale is SMOKE else tuple(deckwork.NAMES)
+    return deckwork.METHODS if scale.is_smoke else tuple(deckwork.NAMES)
 
 
 def runs(scale):

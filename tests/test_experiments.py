@@ -790,3 +790,12 @@ def test_smoke_scale_ends_in_figures_and_is_not_repeated(name, smoke):
     assert drawn and "FAILED" not in first.stderr
     again = start(name, "run", "--scale=smoke", f"--workdir={smoke}")
     assert again.returncode == 0 and not re.search(r"\] \S+: \d+ cards", again.stderr)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("scale", ["smoke", "small"])
+def test_what_is_given_changes_no_run(name, scale):
+    """A scale with the fields of a command line is the same scale: as many runs, of the same names."""
+    scale = SCALES[scale]
+    given = dataclasses.replace(scale, given={"data.name": scale.data or "cifar10"})
+    assert loaded(name).runs(given) == loaded(name).runs(scale)

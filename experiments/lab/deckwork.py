@@ -12,7 +12,7 @@ from lab.collect import Findings
 from lab.decks import ADAPTIVE, AGNOSTIC, AUGMENTS, Decks
 from lab.plan import Run
 from lab.recipes import family
-from lab.scales import PAPER, Scale
+from lab.scales import Scale
 
 NAMES = {"lth": "LTH", "lrr": "LRR", "ep_global": "EP, binary", "bp_global": "BP, binary"}
 METHODS = ("lrr", "ep_global")  # of decks
@@ -21,12 +21,12 @@ DENSE = "dense"
 
 def network(scale: Scale) -> str:
     """Whose cards decks are made of."""
-    return "wrn18_2" if scale is PAPER else scale.one
+    return "wrn18_2" if scale.is_paper else scale.one
 
 
 def sparsity(scale: Scale) -> float:
     """Of the cards of decks."""
-    return 0.945 if scale is PAPER else scale.middle
+    return 0.945 if scale.is_paper else scale.middle
 
 
 def runs(network: str, sparsity: float, scale: Scale, methods: Sequence[str] = ()) -> list[Run]:

@@ -58,6 +58,16 @@ class Scale:
         return Images.of({"data.name": self.data or "cifar10", **self.common, **self.given})
 
     @property
+    def is_smoke(self) -> bool:
+        """Whether it only shows that everything runs; by name, as what is given makes other objects of a scale."""
+        return self.name == "smoke"
+
+    @property
+    def is_paper(self) -> bool:
+        """Whether it is as large as the paper."""
+        return self.name == "paper"
+
+    @property
     def high(self) -> float:
         """The sparsity of every claim about high sparsity."""
         return self.sparsities[-1]
