@@ -42,7 +42,7 @@ def test_a_notebook_is_its_paired_file(name):
         assert not cell.get("outputs") and not cell.get("execution_count"), "outputs are stripped"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["tour", pytest.param("ablations", marks=pytest.mark.slow)])
 def test_the_cells_run_as_a_program(name, smoke, capsys):
     """Whatever a cell shows is there at the end: tables with rows, pictures with content."""
     found = runpy.run_path(str(FOLDER / f"{name}.py"))

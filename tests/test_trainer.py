@@ -50,7 +50,8 @@ def mask_difference(a, b) -> float:
 
 
 @pytest.mark.parametrize(
-    "method", [pytest.param(m, marks=[pytest.mark.slow] * (m == "ep")) for m in METHODS]
+    "method",
+    [pytest.param(m, marks=[pytest.mark.slow] * (m in ("ep", "bp global"))) for m in METHODS],
 )
 def test_each_realization_trains_as_it_would_alone(method):
     c = small.tiny(seeds=(0, 7), learning_rate=(0.1, 0.02), **METHODS[method])
