@@ -42,9 +42,8 @@ class Checkpoints:
         self.keep = keep
         self._notice = notice or (lambda line: print(line, file=sys.stderr))
         self._verified: set[int] = set()
-        self._unread: set[int] = (
-            set()
-        )  # steps of which a file could not be read when it was looked at last
+        # Steps of which a file could not be read when it was looked at last.
+        self._unread: set[int] = set()
 
     def steps(self) -> list[int]:
         """Steps whose manifest is whole and whose files have the right sizes, ascending."""

@@ -9,12 +9,12 @@ from jax import Array, lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from cards_jax import gate, models
+from cards_jax import gate, models, pack
 from cards_jax.gate import Choice
 from cards_jax.tree import Tree
 
 # Images that pass through the cards together, over all devices: on a CPU as many as its caches like.
-PIECE = {"cpu": 128, "other": 4096}
+PIECE = pack.PIECE
 IMAGES = "images"  # the mesh's axis
 
 

@@ -23,10 +23,8 @@ from cards_jax import equal_bytes, models
 from cards_jax.models import Spec
 
 AUGMENT = "augmix"
-BITS = {
-    "lrr": 32,
-    "ep_layerwise": 0,
-}  # of a kept weight; the signs of EP's are drawn again from a key
+# Of a kept weight; the signs of EP's are drawn again from a key.
+BITS = {"lrr": 32, "ep_layerwise": 0}
 
 
 def small_width(scale, bits):

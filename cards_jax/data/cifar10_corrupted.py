@@ -10,7 +10,7 @@ import numpy as np
 from cards_jax import corruptions
 from cards_jax.config import ConfigError
 from cards_jax.data import tfds
-from cards_jax.data.corrupted import Clean, Source, digest
+from cards_jax.data.corrupted import Clean, Source, digest, refuse_cifar100
 
 NAMES = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic"}  # of the library
 
@@ -21,10 +21,7 @@ def source(place: Path, clean: Clean, names: Sequence[str], count: int) -> Sourc
     That order is the same for all of them, which is checked by their labels. Raises ConfigError for what is not
     prepared or not installed.
     """
-    if clean.data == "cifar100":
-        raise ConfigError(
-            f"evaluate.corruptions_dir: {place} holds CIFAR-10-C; allowed with data.name=cifar100 is CIFAR-100-C"
-        )
+    refuse_cifar100(place, clean)
     folders = {name: [_prepared(place, name, s) for s in corruptions.SEVERITIES] for name in names}
     images, labels = _decode(next(iter(folders.values()))[0])
     if not 0 <= count <= len(labels):

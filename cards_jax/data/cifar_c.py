@@ -17,7 +17,7 @@ import numpy as np
 from cards_jax import corruptions
 from cards_jax.config import ConfigError
 from cards_jax.data import store
-from cards_jax.data.corrupted import Clean, Source, digest, in_words
+from cards_jax.data.corrupted import Clean, Source, digest, in_words, refuse_cifar100
 from cards_jax.data.download import Remote, fetch
 
 LABELS, RECORD = "labels", "made.json"
@@ -238,10 +238,8 @@ def _what(
     side = next(iter(arrays.values())).shape[1:] if arrays else ()
     data = _official(labels, clean) if len(labels) == 10_000 and side == (32, 32, 3) else None
     known = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}.get(data)
-    if data == "cifar10" and clean.data == "cifar100":
-        raise ConfigError(
-            f"evaluate.corruptions_dir: {place} holds CIFAR-10-C; allowed with data.name=cifar100 is CIFAR-100-C"
-        )
+    if data == "cifar10":
+        refuse_cifar100(place, clean)
     if known is None:
         return None, f"corrupted images in {place.name}", "files"
     if place.is_dir():

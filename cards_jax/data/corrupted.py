@@ -60,6 +60,14 @@ class Clean:
     title: str
 
 
+def refuse_cifar100(place: Path, clean: Clean) -> None:
+    """ConfigError where CIFAR-10-C would be a test set of CIFAR-100."""
+    if clean.data == "cifar100":
+        raise ConfigError(
+            f"evaluate.corruptions_dir: {place} holds CIFAR-10-C; allowed with data.name=cifar100 is CIFAR-100-C"
+        )
+
+
 def title_of(data: str, title: str | None) -> str:
     """The name of a data set for people; ConfigError where it has none of its own and none is given."""
     if not title and data not in TITLES:
