@@ -16,7 +16,7 @@ import sys
 
 from lab import command, draw
 from lab.plan import CONTROL, Experiment
-from lab.recipes import LABELS, cycles_of, family, levels_to, varied
+from lab.recipes import LABELS, cycles_of, family, levels_to, varied, width_of
 from lab.verdict import Rule
 
 from cards_jax import equal_bytes, models
@@ -30,7 +30,7 @@ BITS = {"lrr": 32, "ep_layerwise": 0}
 def small_width(scale, bits):
     """Of the dense network that weighs what a card at the highest sparsity weighs."""
     name, (side, classes) = scale.one, (scale.pictures.side, scale.pictures.classes)
-    width = scale.common.get("model.width") or models.width(name)
+    width = width_of(name, scale)
     affine = models.family(name).NORMALISED
     spec = lambda a: Spec(name, width, classes, (side, side, 3), affine=a, bias=a)
     budget = equal_bytes.card_bytes(spec(affine and bits == 32), scale.high, bits)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cards_jax import levels
+from cards_jax import levels, models
 from lab import estimate
 from lab.plan import CONTROL, MAIN, TUNE, Fields, Place, Run, base, resolved
 from lab.scales import Scale
@@ -41,6 +41,12 @@ def epochs_of(method: str, network: str, scale: Scale) -> int:
     """Epochs of one training."""
     own = {**scale.common, **scale.given}.get("epochs")
     return int(own) if own else base(file_of(method, network)).epochs
+
+
+def width_of(network: str, scale: Scale) -> int:
+    """Channels of a network's first stage, where an experiment does not say another."""
+    own = {**scale.common, **scale.given}.get("model.width")
+    return int(own) if own else models.width(network)
 
 
 def rate_of(scale: Scale) -> float:
