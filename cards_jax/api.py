@@ -154,6 +154,7 @@ def measure_corruptions(
     corruptions: str | Sequence[str] = "benchmark",
     images: int = 0,
     corruptions_dir: str | None = None,
+    frost: str | None = None,
     population: Sequence[Place] = (),
     data_dir: str | None = None,
     title: str | None = None,
@@ -169,6 +170,7 @@ def measure_corruptions(
       images: the first so many of the test set, 0 is all.
       corruptions_dir: CIFAR-10-C as a folder, a .tar, a tfds folder or "published"; None makes the corruptions from the
         cards' own test set.
+      frost: folder of the textures of frost, or an .npz of them.
       population: dense cards for effective robustness.
       data_dir, title: where the data of the cards lie now, and their name for people.
       save: PATH; writes PATH.md, .tex, .csv, .json, .png, .svg.
@@ -184,6 +186,7 @@ def measure_corruptions(
         corruptions=named,
         images=images,
         dir=corruptions_dir,
+        frost=frost,
         data_dir=data_dir,
         data_title=title,
         download=download,
@@ -215,8 +218,9 @@ def measure_heatmaps(
 
     Raises ConfigError for what was given wrong, ValueError for damaged cards.
     """
-    args = Namespace(cards=cards, baseline=baseline, eps=tuple(eps), images=images)
-    args.data_dir, args.title = data_dir, title
+    args = heatmap.form().parse_args(["cards"])
+    vars(args).update(cards=list(cards), baseline=baseline, eps=tuple(eps), images=images)
+    vars(args).update(data_dir=data_dir, data_title=title)
     use_all_cores()
     found = heatmap.measured(args)
     pictures = _pictures(lambda path: found.save(path, path), save)

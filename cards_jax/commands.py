@@ -3,17 +3,18 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from cards_jax import config, pack, realizations
+from cards_jax import config, data, pack, realizations
 from cards_jax.config import ConfigError
 from cards_jax.data import store
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 75  # exit codes
+DATA_FLAGS = {"name": str, "dir": str, "title": str, "cache_dir": str, "image_size": int}
 GIVEN_WRONG = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -66,6 +67,24 @@ def config_of(card: Path) -> ConfigDict:
     if not isinstance(fields, dict):
         raise ConfigError(f"{card}: does not say what it was trained on; allowed are cards of runs")
     return config.completed(fields)
+
+
+def add_data_flags(form: argparse.ArgumentParser) -> None:
+    """Options that say which data are meant, for cards that do not, or where these lie now."""
+    for field, kind in DATA_FLAGS.items():
+        text = f"in place of the cards' {field}"
+        form.add_argument(f"--data.{field}", dest=f"data_{field}", type=kind, help=text)
+
+
+def data_config(args: argparse.Namespace, cards: Sequence[Path]) -> ConfigDict:
+    """The config of the first card, with what these options say otherwise; with a data set's name defaults alone."""
+    given = {f: getattr(args, f"data_{f}") for f in DATA_FLAGS}
+    c = config.defaults() if given["name"] else config_of(cards[0])
+    for field, value in given.items():
+        if value is not None:
+            config.assign(c, f"data.{field}", value)
+    config.one_of(c, "data.name", data.names())
+    return c
 
 
 def use_all_cores() -> None:

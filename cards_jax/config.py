@@ -123,6 +123,7 @@ def defaults() -> ConfigDict:
     c.evaluate.corruptions = ()  # after training: sets "benchmark", "extra", "bar", or names
     c.evaluate.corruption_images = 0  # of the test set; 0 is all
     c.evaluate.corruptions_dir = placeholder(str)  # of CIFAR-10-C; None is made from the test set
+    c.evaluate.frost = placeholder(str)  # folder of its textures, or an .npz of them; None is found
 
     c.evaluate.heatmap = ()  # after training: norms of Fourier noise, as (3.0, 4.0, 6.0)
     c.evaluate.heatmap_images = 1000  # the first so many of the test set
@@ -146,6 +147,7 @@ NOT_IDENTITY = (
     *("name", "workdir", "baseline", "dense", "checkpoint", "log", "combine", *AXES),
     *("data.dir", "data.download", "data.cache_dir", "data.title", "evaluate.batch_size"),
     *("evaluate.corruptions", "evaluate.corruption_images", "evaluate.corruptions_dir"),
+    "evaluate.frost",
     *("compute.group_size", "compute.batch_split", "compute.devices", "compute.deterministic"),
     *("evaluate.heatmap", "evaluate.heatmap_images"),
 )

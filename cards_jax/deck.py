@@ -60,6 +60,11 @@ class Member:
         kind = Augmentation.of(augment, {}) if augment else Augmentation.of_card(file.meta, name)
         return cls(name, content, file, kind)
 
+    @property
+    def diverged(self) -> bool:
+        """Whether its training diverged: such a card answers, but nothing sensible."""
+        return (self.file.meta.get("result") or {}).get("diverged_at") is not None
+
 
 class Part(NamedTuple):
     """Cards of one group and one network: their group, their places in the deck, and they themselves."""
@@ -99,11 +104,11 @@ class Deck:
                         f"{member.name}: {field} {mine}; allowed is that of {first.name}, {wanted}"
                     )
             for field in ("classes", "data_fingerprint"):
-                mine, wanted = (m.file.meta.get(field) for m in (member, first))
-                if mine and wanted and mine != wanted:
+                mine, (knows, wanted) = member.file.meta.get(field), self._known(field)
+                if mine and mine != wanted:
                     shown = lambda x: x if isinstance(x, str) else ", ".join(map(str, x))
                     raise ConfigError(
-                        f"{member.name}: {field} {shown(mine)}; allowed is that of {first.name}, {shown(wanted)}"
+                        f"{member.name}: {field} {shown(mine)}; allowed is that of {knows}, {shown(wanted)}"
                     )
             if self.gate and member.augmentation not in self.gate.groups:
                 raise ConfigError(
@@ -125,8 +130,13 @@ class Deck:
     @property
     def classes(self) -> list[str]:
         """Names of the classes, as the cards give them, or their numbers."""
-        named = self.members[0].file.meta.get("classes")
+        named = self._known("classes")[1]
         return list(named) if named else [str(k) for k in range(self.num_classes)]
+
+    def _known(self, field: str) -> tuple[str, Any]:
+        """The first card that says something of its data (imported ones do not), and what."""
+        said = ((m.name, m.file.meta.get(field)) for m in self.members)
+        return next((pair for pair in said if pair[1]), ("", None))
 
     @functools.cached_property
     def groups(self) -> tuple[Augmentation, ...]:

@@ -200,8 +200,15 @@ def pictures(stem: Path, rows: Sequence[deck_table.Row], title: str) -> list[Pat
 def plot(args: argparse.Namespace) -> None:
     """Accuracy against robustness and memory, of saved evaluations together."""
     known: dict[str, tuple[Path, list]] = {}
+    sets: dict[Path, set] = {}
     for path in args.saved:
         rows = deck_plot.read(path)
+        sets[path] = deck_plot.measured_on(path, rows)
+        if sets[path] != sets[args.saved[0]]:
+            raise ConfigError(
+                f"saved: {args.saved[0]} and {path} are on other corruptions, severities or numbers of images; "
+                "allowed are evaluations on the same"
+            )
         for name in dict.fromkeys(row["deck"] for row in rows):
             own = [row for row in rows if row["deck"] == name]
             first, same = known.setdefault(name, (path, own))
@@ -301,6 +308,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         sub.add_argument("--corruptions", default=corrupted, help=f"{', '.join(SETS)}, or names")
         add_data(sub, "title", help="name of the data for people, where they have none")
         sub.add_argument("--severities", type=_numbers(1, 5), default=corruptions.SEVERITIES)
+        sub.add_argument("--frost", help="folder of the textures of frost, or an .npz of them")
         how = "the first ones of the test set; all without" if images is None else "of the test set"
         sub.add_argument("--images", type=count, default=images, help=how)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import cards_jax
-from cards_jax import container, encoding, files, gate, npz, pack, size
+from cards_jax import container, encoding, files, gate, pack, size
 from cards_jax.config import ConfigError
 from cards_jax.deck import Deck, Member
 from cards_jax.gate import Augmentation, Gate
@@ -125,12 +125,11 @@ def as_deck(path: str | Path) -> Deck:
     found = load(path)
     if isinstance(found, Deck):
         return found
-    content = container.read(path) if not npz.is_archive(path) else b""
     try:
-        kind = Augmentation.of_card(found.meta)
+        member = Member.of(path)
     except ConfigError:
-        kind = Augmentation("plain")
-    return Deck((Member(Path(path).stem, content, found, kind),))
+        member = Member.of(path, augment="plain")
+    return Deck((member,))
 
 
 def with_meta(deck: Deck, meta: dict[str, Any]) -> Deck:

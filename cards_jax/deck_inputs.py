@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from cards_jax import config, corruptions, data, deck, deck_file, deck_table, gate, hand
 from cards_jax.commands import config_of
 from cards_jax.config import ConfigError
+from cards_jax.corruptions import frost
 from cards_jax.data import Data, corrupted
 from cards_jax.deck import Deck, Member
 from cards_jax.gate import Gate, Settings
@@ -64,12 +66,18 @@ def settings_of(text: str) -> Settings:
 
 
 def members_of(args: argparse.Namespace) -> Deck:
-    """The cards of the command as a deck without a gate; names are those of the files."""
+    """The cards of the command that did not diverge, as a deck without a gate; names are those of the files."""
     found = deck.of(hand.find(args.cards), augment=args.augment)
     names = [m.name for m in found.members]
     if len(set(names)) < len(names):
         raise ConfigError("cards: two files have one name; allowed is to rename one")
-    return found
+    alive = tuple(m for m in found.members if not m.diverged)
+    lost = ", ".join(m.name for m in found.members if m.diverged)
+    if not alive:
+        raise ConfigError(f"cards: all of them diverged ({lost}); allowed are finished ones")
+    if lost:
+        print(f"left out, as they diverged: {lost}", file=sys.stderr)
+    return Deck(alive)
 
 
 def gate_of(d: Deck, args: argparse.Namespace, images: Data) -> Gate | None:
@@ -133,16 +141,25 @@ def names_of(text: str) -> tuple[str, ...]:
 def test_set(members: Sequence[Member], args: argparse.Namespace, names: Sequence[str]):
     """(data, images, labels, a line that says what they are)."""
     title = _title(members, args)
+    if args.frost:
+        frost.use(args.frost)
     found = data_of(members, args)
     images, labels = found.test_images[: args.images], found.test_labels[: args.images]
     notes = [f"{k}: {v}" for k, v in flavours_of(images, names).items()]
-    text = f"{len(images)} test images of {title}." + f" {'; '.join(notes)}." * bool(notes)
+    text = f"{len(images)} test images of {title}."
+    if names:
+        text += f" Corruptions generated from them, severities {_listed(args.severities)}."
+    text += f" {'; '.join(notes)}." * bool(notes)
     return found, images, labels, text
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _title(members: Sequence[Member], args: argparse.Namespace) -> str:
     c = config.completed(members[0].file.meta.get("config") or {})
-    title = args.data_title or c.data.title
+    title = args.data_title or members[0].file.meta.get("title")
     if not title and c.data.name not in corrupted.TITLES:
         raise ConfigError(
             f"data_title={title!r}: with data.name={c.data.name} results need a name for people, like "

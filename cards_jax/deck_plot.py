@@ -1,6 +1,7 @@
 """Accuracy against robustness, memory as the area of a bubble: cards, decks and controls of saved evaluations."""
 
 import csv
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,15 @@ def read(path: Path) -> list[Row]:
     if not found:
         raise ConfigError(f"{path}: holds no rows; allowed is what `deck evaluate --save` wrote")
     return found
+
+
+def measured_on(path: Path, rows: Sequence[Row]) -> tuple[frozenset, int | None]:
+    """The (corruption, severity) of an evaluation, and on how many images, where PATH.json beside it says so."""
+    try:
+        images = json.loads(path.with_suffix(".json").read_text()).get("images")
+    except (OSError, ValueError, AttributeError):
+        images = None
+    return frozenset((row["corruption"], row["severity"]) for row in rows), images
 
 
 def _row(fields: dict[str, str], path: Path) -> Row:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from cards_jax import deck_file, size, tabular
+from cards_jax.corruptions import BENCHMARK
 from cards_jax.deck import BATCH, Deck, averaged
 from cards_jax.gate import Gate
 from cards_jax.trials import CLEAN, Trial
@@ -172,8 +173,9 @@ def csv(rows: Sequence[Row]) -> str:
 def markdown(deck: Deck, rows: Sequence[Row]) -> str:
     """Accuracy by corruption, the gates' choices, the controls; in percent, means over severities."""
     parts = [
-        "Accuracy in percent, by corruption: mean over severities.\n\n" + _accuracies(deck, rows),
-        f"Controls: mean over the corruptions above, then batches of mixed corruptions. {CONTROLS}\n\n"
+        f"Accuracy in percent, by corruption: mean over severities.{_set(rows)}\n\n"
+        + _accuracies(deck, rows),
+        f"Controls: mean over the same corruptions, then batches of mixed ones. {CONTROLS}\n\n"
         + _controls(rows),
     ]
     labels = "/".join(group.label for group in deck.groups)
@@ -181,6 +183,13 @@ def markdown(deck: Deck, rows: Sequence[Row]) -> str:
         head = f"Batches that go to {labels}, in percent ({name}).\n\n"
         parts.insert(1, head + _choices(deck, rows, name))
     return "\n".join(parts)
+
+
+def _set(rows: Sequence[Row]) -> str:
+    """What the mean of corruptions leaves out, as a sentence."""
+    rest = len({row["corruption"] for row in rows} - {CLEAN, MIXED, *BENCHMARK})
+    whole = {row["corruption"] for row in averaged_over(rows)} == set(BENCHMARK)
+    return f" Their mean is over the benchmark's {len(BENCHMARK)}." if whole and rest else ""
 
 
 CONTROLS = (
@@ -205,17 +214,27 @@ def main_rows(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
+def averaged_over(rows: Sequence[Row]) -> list[Row]:
+    """Those that a mean of corruptions is over: the benchmark's fifteen where all are there, else all but mixed ones.
+
+    Extras are never averaged in beside the benchmark.
+    """
+    names = {row["corruption"] for row in rows} - {CLEAN, MIXED}
+    wanted = BENCHMARK if names.issuperset(BENCHMARK) else names
+    return [row for row in rows if row["corruption"] in wanted]
+
+
 def summary(rows: Sequence[Row]) -> list[Row]:
     """One row for every deck and predictor, as one uses them: clean accuracy, mean of corruptions, sizes.
 
-    robustness: mean over the corruptions of means over severities, None where there are none.
+    robustness: mean over the corruptions (`averaged_over`) of means over severities, None where there are none.
     """
     shown, found = main_rows(rows), []
     for deck, predictor in dict.fromkeys((row.get("deck"), row["predictor"]) for row in shown):
         mine = [r for r in shown if (r.get("deck"), r["predictor"]) == (deck, predictor)]
         if mine[0]["cards"] == 1 and not predictor.startswith("card"):
             continue  # a deck of one is its card
-        corrupted = _balanced([r for r in mine if r["corruption"] not in (CLEAN, MIXED)])
+        corrupted = _balanced(averaged_over(mine))
         about = {k: mine[0].get(k) for k in ("cards", "paper_bytes", "true_bytes")}
         asked = float(np.mean([r["asked"] for r in mine]))
         accuracy, robustness = _mean(mine, corruption=CLEAN), _mean(corrupted)
@@ -269,8 +288,8 @@ def _accuracies(deck: Deck, rows: Sequence[Row]) -> str:
         [name, *(_percent(_mean(shown, corruption=name, predictor=p)) for p in predictors)]
         for name in _names(rows)
     ]
-    corrupted = [r for r in shown if r["corruption"] not in (CLEAN, MIXED)]
-    means = [_percent(_mean(_balanced(corrupted), predictor=p)) for p in predictors]
+    corrupted = _balanced(averaged_over(shown))
+    means = [_percent(_mean(corrupted, predictor=p)) for p in predictors]
     body.append(["mean of corruptions", *means])
     return tabular.aligned(["", *predictors], body, [True, *[False] * len(predictors)])
 
@@ -310,10 +329,9 @@ def _controls(rows: Sequence[Row]) -> str:
             groups.setdefault((row["predictor"], order, row.get("batch") or 0), []).append(row)
     body = []
     for (predictor, order, batch), mine in sorted(groups.items(), key=lambda x: x[0]):
-        corrupted = [r for r in mine if r["corruption"] not in (CLEAN, MIXED)]
         values = (
             _mean(mine, corruption=CLEAN),
-            _mean(_balanced(corrupted)),
+            _mean(_balanced(averaged_over(mine))),
             _mean(mine, corruption=MIXED),
         )
         about = [order, str(batch)] if batch else ["any", "any"]

@@ -92,7 +92,19 @@ def _dense_results(c: ConfigDict, d: Data) -> list[dict[str, Any]]:
         raise ConfigError(
             f"baseline={path!r}: holds {len(kinds)} kinds of dense cards; allowed with evaluate.heatmap is one"
         )
+    if _measures(c):
+        there = {path.stem.rpartition("_")[2] for path in Path(path).glob(f"cards/*{hand.SUFFIX}")}
+        if missing := sorted({r.get("id", "") for r in dense} - there):
+            raise ConfigError(
+                f"baseline={path!r}: lacks the cards of {', '.join(missing)}; allowed with evaluate.corruptions and "
+                "evaluate.heatmap is a run with its cards"
+            )
     return dense
+
+
+def _measures(c: ConfigDict) -> bool:
+    """Whether cards are measured after training, those of the baseline too."""
+    return bool(c.evaluate.corruptions or c.evaluate.heatmap)
 
 
 def check_devices(c: ConfigDict) -> None:
@@ -146,7 +158,7 @@ def _completed(
         shared = r.shared(r.points)
         write_report(c, results, dense, show, shared)
         cards = [folder.card_path(c, point) for point in r.points]
-        beside = baseline_cards(c, dense)
+        beside = baseline_cards(c, dense) if _measures(c) else []
         more = robustness.of_run(c, cards, beside, r.log)
         if more:
             write_report(c, results, dense, shared=shared, more=more)

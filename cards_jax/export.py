@@ -42,8 +42,13 @@ def save(
 def save_deck(path: str | Path, deck: Deck, platforms: Sequence[str] = PLATFORMS) -> None:
     """Write images (N, H, W, C), floats in [0, 1], to probabilities (N, K) of a deck, as `save` does for a card.
 
-    The N images of a call are one batch to the gate, which makes one choice for them.
+    The N images of a call are one batch to the gate, which makes one choice for them. Raises ValueError for a gate that
+    chooses for each image.
     """
+    if deck.gate and deck.gate.settings.per_image:
+        raise ValueError(
+            "gate: per_image=True chooses for each image; allowed is a gate that makes one choice for a call"
+        )
     write(path, jax.jit(_predict_deck(deck)), deck.image_HWC, platforms)
 
 

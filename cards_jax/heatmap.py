@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import config, data, files, folder, hand, heat, heat_report, pack, page, tabular
-from cards_jax.commands import Form, config_of, ended, use_all_cores
+from cards_jax import data, files, folder, hand, heat, heat_report, pack, page, tabular
+from cards_jax.commands import Form, add_data_flags, data_config, ended, use_all_cores
 from cards_jax.config import ConfigError
 from cards_jax.data import Data
 from cards_jax.evaluate.fourier import Settings
@@ -70,6 +70,7 @@ class Findings:
             errors=np.stack([h.errors for h in cards]),
             cards=np.array([h.path.name for h in cards]),
             results=np.array([json.dumps(h.meta.get("result", {})) for h in cards]),
+            configs=np.array([json.dumps(h.meta.get("config", {})) for h in cards]),
             settings=np.array(json.dumps(about)),
         )
         files.write_atomically(stem.with_name(f"{stem.name}.md"), text)
@@ -107,10 +108,7 @@ def measured(args: argparse.Namespace) -> Findings:
     paths = [p for p in hand.find(args.cards) if p not in dense_paths]
     if not paths:
         raise ConfigError("cards: all of them are the baseline's; allowed are others beside it")
-    c = config_of(paths[0])
-    for field, value in (("dir", args.data_dir), ("title", args.title)):
-        if value is not None:
-            config.assign(c, f"data.{field}", value)
+    c = data_config(args, paths)
     _of_one_kind([Heat(path, pack.meta(path), np.empty(0)) for path in dense_paths])
     d = data.prepare(c)
     say = lambda text: print(text, file=sys.stderr)
@@ -134,8 +132,8 @@ def form() -> argparse.ArgumentParser:
     add("--baseline", metavar="DENSE_RUN", help="dense cards that others are compared with")
     add("--eps", type=_norms, default=(3.0, 4.0, 6.0), help="L2 norms in each channel")
     add("--images", type=int, default=1000, help="the first so many of the test set")
-    add("--data.dir", dest="data_dir", help="where the data of the cards lies now")
-    add("--title", "--data.title", help="name of the data for people")
+    add("--title", dest="data_title", help="as --data.title")
+    add_data_flags(f)
     add("--save", type=Path, help="writes SAVE.npz, .csv, .md, .png, .svg, SAVE_difference.*")
     return f
 

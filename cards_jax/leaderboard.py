@@ -179,13 +179,16 @@ def _on(ask: _Ask, source: Source, name: str) -> Marks:
     size, tables = scores.piece_size(source), None
     for first in scores.starts(source):
         pieces = source.read(name, first, size)
-        labels = np.tile(source.labels[first : first + size], len(SEVERITIES))
-        found = ask(pieces.reshape(-1, *pieces.shape[2:]), labels)
-        if tables is None:
-            shape = (len(SEVERITIES), len(source.labels))
-            tables = {k: np.empty(shape, x.dtype) for k, x in found.items()}
-        for k, x in found.items():
-            tables[k][:, first : first + size] = x.reshape(-1, size)
+        labels = source.labels[first : first + size]
+        for i, images in enumerate(
+            pieces
+        ):  # no batch holds two severities: a deck looks at its batch
+            found = ask(images, labels)
+            if tables is None:
+                shape = (len(SEVERITIES), len(source.labels))
+                tables = {k: np.empty(shape, x.dtype) for k, x in found.items()}
+            for k, x in found.items():
+                tables[k][i, first : first + size] = x
     return Marks.of(*tables.values(), source.labels)
 
 

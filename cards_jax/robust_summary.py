@@ -104,8 +104,9 @@ def grouped(scores: Sequence[Score]) -> list[Group]:
 class Summary:
     """What a table, a picture and a JSON file are made of.
 
-    rows: one for each point, which `labels` name. corruptions: one for each corruption. cells: one for each card,
-    corruption and severity. curves: {corruption: {label: accuracies (R, 6) on clean images and at each severity}}.
+    rows: one for each point, which `labels` name. corruptions: one for each corruption. cells: one for each card that
+    did not diverge, corruption and severity. baseless: labels of points that no dense baseline fits, or several do.
+    curves: {corruption: {label: accuracies (R, 6) on clean images and at each severity}}.
     """
 
     source: Source
@@ -118,6 +119,7 @@ class Summary:
     exemplars: dict[str, Any]
     population: dict[str, Any] | None
     margin: float
+    baseless: Sequence[str] = ()
 
 
 def summarise(
@@ -141,22 +143,25 @@ def summarise(
     line = _line(population, sets)
     varies = lambda i: any(len({g.point[i] for g in part}) > 1 for part in (groups, dense_groups))
     keys = [k for i, k in enumerate(KEYS) if k in ("method", "sparsity") or varies(i)]
-    rows, labels = [], []
+    rows, labels, baseless = [], [], []
     for group in shown:
         base = None if group in dense_groups else _base(group, dense_groups)
         rows.append(_row(group, base, sets, weights, line))
         labels.append(_unused(group.label(keys), labels))
+        if dense_groups and base is None and group not in dense_groups and group.scores:
+            baseless.append(labels[-1])
     return Summary(
         source,
         title,
         rows,
         _by_corruption(source, shown, labels, dense_groups, groups, margin),
-        _cells([*dense, *scores], source.names),
+        _cells(shown, labels, source.names),
         labels,
         {name: _curves(name, shown, labels) for name in source.names},
         _exemplars(source, groups, dense_groups, labels[len(dense_groups) :]),
         line and {"slope": line[0], "intercept": line[1], "n": len(population)},
         margin,
+        baseless,
     )
 
 
@@ -223,9 +228,9 @@ def _calibration(name: str, group: Group, members: Sequence[str]) -> Row:
     }
 
 
-def _within(e: Estimate) -> Estimate:
-    """The interval of an accuracy ends at 0 and 1; over few seeds Student's goes beyond."""
-    return e._replace(low=max(e.low, 0.0), high=min(e.high, 1.0))
+def _within(e: Estimate, least: float = 0.0) -> Estimate:
+    """The interval of an accuracy ends at 0 and 1, that of a difference at -1; over few seeds Student's goes beyond."""
+    return e._replace(low=max(e.low, least), high=min(e.high, 1.0))
 
 
 def _named(stem: str, e: Estimate) -> Row:
@@ -251,7 +256,8 @@ def _difference(group: Group, base: Group, members: Sequence[str], weights: Weig
     pairs, mine, other = _pairs(group, base), group.right(members), base.right(members)
     if pairs is not None:
         other = other[pairs]
-    return bootstrap.difference(mine, other, weights(mine.shape[1]), pairs is not None)
+    found = bootstrap.difference(mine, other, weights(mine.shape[1]), pairs is not None)
+    return _within(found, -1.0)
 
 
 def _accuracy(group: Group, name: str) -> float | None:
@@ -330,18 +336,26 @@ def _exemplars(source, groups, dense, labels) -> dict[str, Any]:
     return out
 
 
-def _cells(scores: Sequence[Score], names: Sequence[str]) -> list[Row]:
+def _cells(groups: Sequence[Group], labels: Sequence[str], names: Sequence[str]) -> list[Row]:
     rows = []
-    for score in scores:
-        about = {k: score.result.get(k) for k in ("id", "seed", *POINT)}
-        for name in (CLEAN, *names):
-            one = score.marks[name]
-            columns = zip(one.accuracy, one.calibration_error, one.loss, strict=True)
-            for i, (accuracy, ece, nll) in enumerate(columns):
-                rows.append(
-                    {"card": score.name, **about, "corruption": name}
-                    | {"severity": 0 if name == CLEAN else i + 1}
-                    | {"accuracy": float(accuracy), "ece": float(ece)}
-                    | {"nll": float(nll) if math.isfinite(nll) else None}
-                )
+    for group, label in zip(groups, labels, strict=True):
+        for score in group.scores:
+            about = {"card": score.name, "label": label}
+            about |= {k: score.result.get(k) for k in ("id", "seed")}
+            about |= dict(zip(POINT, group.point, strict=False))
+            for name in (CLEAN, *names):
+                rows += [{**about, **cell} for cell in _severities(name, score)]
     return rows
+
+
+def _severities(name: str, score: Score) -> list[Row]:
+    """A card on one corruption, severity by severity."""
+    one = score.marks[name]
+    return [
+        {"corruption": name, "severity": 0 if name == CLEAN else i + 1}
+        | {"accuracy": float(accuracy), "ece": float(ece)}
+        | {"nll": float(nll) if math.isfinite(nll) else None}
+        for i, (accuracy, ece, nll) in enumerate(
+            zip(one.accuracy, one.calibration_error, one.loss, strict=True)
+        )
+    ]

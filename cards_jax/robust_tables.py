@@ -75,6 +75,8 @@ def caption(s: Summary) -> str:
     if any(row.get("paired") is not None for row in s.rows):
         text += "; to dense in percentage points, paired by image"
         text += ", and by seed" if all(row.get("paired", True) for row in s.rows) else ""
+    if s.baseless:
+        text += f"; without a difference: {', '.join(s.baseless)}, as no dense baseline fits, or several do"
     if any(row["n"] == 1 for row in s.rows):
         text += "; intervals of one seed speak of images alone"
     if s.population:

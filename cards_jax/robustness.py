@@ -26,15 +26,14 @@ from cards_jax import (
     robust_tables,
     scores,
 )
-from cards_jax.commands import Form, config_of, ended, use_all_cores
+from cards_jax.commands import Form, add_data_flags, data_config, ended, use_all_cores
 from cards_jax.config import ConfigError
+from cards_jax.corruptions import frost
 from cards_jax.data import corrupted
 from cards_jax.data.corrupted import Clean, Source
 from cards_jax.evaluate import potential
 from cards_jax.log import RunLog
 from cards_jax.robust_summary import Summary
-
-DATA_FLAGS = {"name": str, "dir": str, "title": str, "cache_dir": str, "image_size": int}
 
 
 def clean_of(c: ConfigDict) -> Clean:
@@ -47,8 +46,10 @@ def clean_of(c: ConfigDict) -> Clean:
 
 
 def source_of(c: ConfigDict, clean: Clean) -> Source:
-    """The corrupted images that a config asks for."""
+    """The corrupted images that a config asks for; textures of frost are set for the whole process."""
     e = c.evaluate
+    if e.frost:
+        frost.use(e.frost)
     return corrupted.find(
         clean,
         e.corruptions,
@@ -112,17 +113,12 @@ def of_run(
 
 def _resolved(args: argparse.Namespace, cards: Sequence[Path]) -> ConfigDict:
     """The config of the first card, with what the command line says otherwise."""
-    given = {f: getattr(args, f"data_{f}") for f in DATA_FLAGS}
-    c = config.defaults() if given["name"] else config_of(cards[0])
+    c = data_config(args, cards)
     with c.unlocked():
-        for field, value in given.items():
-            if value is not None:
-                c.data[field] = value
         c.data.download = args.download
         c.evaluate.corruptions = tuple(x for x in args.corruptions.split(",") if x)
         c.evaluate.corruption_images, c.evaluate.corruptions_dir = args.images, args.dir
-        c.evaluate.batch_size = args.batch_size
-    config.one_of(c, "data.name", data.names())
+        c.evaluate.batch_size, c.evaluate.frost = args.batch_size, args.frost
     for field, least in (("images", 0), ("batch_size", 1)):
         if (value := getattr(args, field)) < least:
             raise ConfigError(f"{field}={value}: allowed are whole numbers from {least}")
@@ -204,18 +200,13 @@ def form() -> argparse.ArgumentParser:
     add("--population", nargs="+", metavar="RUN", help="dense cards for effective robustness")
     add("--corruptions", default="benchmark", help="benchmark, extra, bar or names, with commas")
     add("--dir", help="CIFAR-10-C: folder, .tar, tfds folder or 'published'; else made")
+    add("--frost", metavar="PATH", help="folder of the textures of frost, or an .npz of them")
     add("--images", type=int, default=0, metavar="N", help="first N images, 0 is all")
     add("--batch_size", type=int, default=500)
     add("--margin", type=float, default=100 * potential.MARGIN, help="points, of prune potential")
     add("--download", action="store_true", help="allow to fetch published data (3 GB)")
     add("--save", type=Path, metavar="PATH", help="writes PATH.md, .tex, .csv, .json, .png, .svg")
-    for field, kind in DATA_FLAGS.items():
-        add(
-            f"--data.{field}",
-            dest=f"data_{field}",
-            type=kind,
-            help=f"in place of the cards' {field}",
-        )
+    add_data_flags(f)
     return f
 
 

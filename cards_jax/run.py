@@ -303,6 +303,7 @@ class Run:
         """What every card says beside its measurements."""
         return {
             "classes": self.data.classes,
+            "title": self.c.data.title,
             "holdout": self.c.holdout,
             "holdout_hash": self.data.holdout_hash,
             "data_fingerprint": self.data.fingerprint,

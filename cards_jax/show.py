@@ -97,7 +97,7 @@ def _percent(fraction: float) -> str:
 def _data(meta: dict[str, Any]) -> str:
     if "data_fingerprint" not in meta:
         return ""
-    name = meta.get("config", {}).get("data.title") or meta.get("result", {}).get("data", "images")
+    name = meta.get("title") or meta.get("result", {}).get("data", "images")
     trained = meta.get("result", {}).get("train_images")
     count = f", trained on {trained:,} images" if trained else ""
     held = f", {meta['holdout']:,} images held out" if meta.get("holdout") else ", no holdout"

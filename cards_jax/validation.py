@@ -75,6 +75,7 @@ PLACES = {  # {field: values that are no places}
     "data.dir": (),
     "data.cache_dir": (),
     "evaluate.corruptions_dir": ("published",),
+    "evaluate.frost": (),
     "baseline": ("auto",),
 }
 

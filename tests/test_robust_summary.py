@@ -11,6 +11,7 @@ from cards_jax import corruptions, robust_plot, robust_summary, robust_tables
 from cards_jax.corruptions import BENCHMARK, EXTRA
 from cards_jax.data.corrupted import Source
 from cards_jax.marks import CLEAN, Marks
+from cards_jax.page import matrix
 from cards_jax.scores import Score
 
 COUNT = 40
@@ -143,6 +144,41 @@ def test_cards_of_another_config_are_no_seeds_of_one_another():
     assert s.labels[:2] == ["dense model.width default", "dense model.width=64"]
     assert [row["n"] for row in s.rows[:2]] == [3, 3]
     assert "benchmark_difference_mean" not in s.rows[2]  # whose baseline would it be?
+    assert "without a difference: bp 50%, bp 80%, as" in robust_tables.caption(s)
+    assert "without a difference" not in robust_tables.caption(WHOLE)
+
+
+def test_cells_are_those_of_the_groups_that_are_shown():
+    """Of diverged cards there are none, and what is averaged apart is told apart."""
+    wide = [dataclasses.replace(s, config={"model.width": 64}) for s in DENSE]
+    dead = score(2, diverged_at=7)
+    s = robust_summary.summarise(source(), "Squares", [*CARDS, dead], [*DENSE, *wide])
+    assert {c["label"] for c in s.cells} == set(s.labels)
+    assert {c["seed"] for c in s.cells if c["label"] == "bp 50%"} == {0, 1}
+    cells = [{k: str(v) for k, v in c.items()} for c in s.cells]
+    made = matrix.by_severity(s.rows, cells, s.labels)
+    assert list(made) == s.labels
+    for label, group in zip(s.labels[:2], (DENSE, wide), strict=True):
+        row = next(r for r in made[label].body if r[0] == "fog")
+        wanted = [
+            f"{100 * np.mean([g.marks['fog'].accuracy[i] for g in group]):.2f}" for i in range(5)
+        ]
+        assert list(row[1:]) == wanted
+
+
+def test_no_difference_is_larger_than_everything():
+    one = lambda s: dataclasses.replace(
+        s,
+        marks={
+            k: dataclasses.replace(m, predicted=m.predicted[:, :1], correct=m.correct[:, :1])
+            for k, m in s.marks.items()
+        },
+    )
+    s = robust_summary.summarise(
+        source(), "Squares", [one(x) for x in CARDS], [one(x) for x in DENSE[:2]]
+    )
+    for row in s.rows[1:]:
+        assert -1 <= row["clean_difference_low"] <= row["clean_difference_high"] <= 1
 
 
 def test_there_may_be_fewer_clean_images_than_corrupted_ones():

@@ -104,7 +104,9 @@ def source(place: Path, clean: Clean, names: Sequence[str], count: int) -> Sourc
     if record is not None:
         flavours = {k: v for k, v in record["flavours"].items() if k in names}
         flavours["seed"] = str(record["seed"])
-        benchmark, title, kind = None, in_words(clean.title, flavours), "generated"
+        theirs = hashlib.sha256(np.ascontiguousarray(clean.images[: len(labels)])).hexdigest()
+        of = clean.title if record["images"] == theirs else f"{place.name}, not of {clean.title}"
+        benchmark, title, kind = None, in_words(of, flavours), "generated"
     state = sorted((m.name, m.size, m.path.stat().st_mtime_ns) for m in members.values())
     return Source(
         name=title,

@@ -137,7 +137,7 @@ def _measured(deck: Deck, found: Evaluation) -> list[Section]:
                     tables.render(named, "Accuracy under controls", "controls-table"),
                 )
             )
-        elif deck.gate and any("/" in cell for row in named.body for cell in row[1:]):
+        elif any("/" in cell for row in named.body for cell in row[1:]):
             gates += 1
             suffix = f"-{gates}" if gates > 1 else ""  # of other settings of the gate
             shown = choices(deck, named, f"choices-table{suffix}")

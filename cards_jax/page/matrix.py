@@ -60,12 +60,11 @@ def by_severity(
     """{label: corruption by severity} of every kind of card, in percent, means over its cards."""
     if len(points) != len(labels):
         return {}
-    key = lambda row: tuple(row.get(k) for k in POINT)
     out = {}
     for label, point in zip(labels, points, strict=True):
         found: dict[str, dict[int, list[float]]] = {}
         for row in cells:
-            if key(row) == key(point) and (point.get("card") or row["card"]) == row["card"]:
+            if _belongs(row, label, point):
                 each = found.setdefault(row["corruption"], {})
                 each.setdefault(int(row["severity"]), []).append(float(row["accuracy"]))
         severities = sorted({s for each in found.values() for s in each} - {0})
@@ -78,6 +77,14 @@ def by_severity(
             text = f"Accuracy in percent, mean over {point.get('n', 'all')} cards. Clean images have no severity."
             out[label] = tables.of_rows(text, head, body)
     return out
+
+
+def _belongs(cell: Row, label: str, point: Row) -> bool:
+    """Whether a card is of a kind; tables of earlier versions do not say so."""
+    if "label" in cell:
+        return cell["label"] == label
+    key = lambda row: tuple(row.get(k) for k in POINT)
+    return key(cell) == key(point) and (point.get("card") or cell["card"]) == cell["card"]
 
 
 def _mean(values: Sequence[float] | None) -> str:

@@ -130,15 +130,15 @@ def _csv(path: Path) -> list[Row]:
 def _heats(path: Path) -> Heats:
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
         errors, names = held["errors"], held["cards"].tolist()
-        results, about = (
-            map(json.loads, held["results"].tolist()),
-            json.loads(str(held["settings"])),
-        )
+        metas = [{"result": json.loads(text)} for text in held["results"].tolist()]
+        if "configs" in held:  # earlier versions did not write them
+            configs = map(json.loads, held["configs"].tolist())
+            metas = [{**m, "config": c} for m, c in zip(metas, configs, strict=True)]
+        about = json.loads(str(held["settings"]))
     if errors.ndim != 4 or len(errors) != len(names) or errors.shape[1] != len(about["eps"]):
         raise ValueError(f"heatmaps of shape {errors.shape}")
     cards = [
-        Heat(Path(name), {"result": result}, mine)
-        for name, result, mine in zip(names, results, errors, strict=True)
+        Heat(Path(name), meta, mine) for name, meta, mine in zip(names, metas, errors, strict=True)
     ]
     return Heats(cards, int(about["dense"]), about)
 
