@@ -114,8 +114,8 @@ class Checkpoints:
     def _newest_good(self) -> int:
         """The newest unharmed step, or -1; says which newer ones are damaged.
 
-        Raises OSError where there is none, and one could not be read: a disk that fails for a moment is no reason to
-        begin anew.
+        Raises OSError where a newer one could not be read: a disk that fails for a moment is no reason to begin anew,
+        nor to go on from an older step, which the newer one would then forbid to save.
         """
         faults, found = {}, -1
         for step in reversed(self._on_disk()):
@@ -125,9 +125,12 @@ class Checkpoints:
                 self._verified = {step}
                 break
             faults[step] = fault
-        if found < 0 and self._unread & set(faults):
-            step = max(self._unread & set(faults))
-            raise OSError(f"checkpoint {step}: {faults[step]}; nothing was changed, try again")
+        if unread := self._unread & set(faults):
+            step = max(unread)
+            raise OSError(
+                f"checkpoint {step}: {faults[step]}; nothing was changed, try again, or delete {self._at(step)} to go "
+                "on without it"
+            )
         then = "training starts over from the beginning"
         if found >= 0:
             then = f"checkpoint {found} is used instead"
@@ -155,8 +158,10 @@ class Checkpoints:
             raise ValueError(
                 f"checkpoint {step} in {self.folder} is already stored, with another state"
             )
-        if stored["meta"] != note["meta"]:
-            _on_first_host(lambda: files.amend(self._at(step), note))
+        amend = lambda: (
+            None if stored["meta"] == note["meta"] else files.amend(self._at(step), note)
+        )
+        _on_first_host(amend)  # which alone knows how long its files are
 
     def _make_room(self, nbytes: int) -> None:
         """Delete what an interrupted save left, and refuse to start where the disk is too full."""

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -202,8 +203,14 @@ def shared_changes(c: ConfigDict) -> dict[str, Any]:
 
 
 def shared_identity(c: ConfigDict) -> str:
-    """Hash of what all realizations of a run share; the run's folder is named by it."""
-    return _digest(shared_changes(c))
+    """Hash of what all realizations of a run share; the run's folder is named by it.
+
+    A run whose masks it takes counts by its name, which is a hash as well, and not by where it lies.
+    """
+    found = shared_changes(c)
+    if source := found.get("ticket.source"):
+        found["ticket.source"] = Path(source).name
+    return _digest(found)
 
 
 def identity(c: ConfigDict, point: Point) -> str:
@@ -245,6 +252,14 @@ def _flat_dict(d: dict, prefix: str = "") -> dict[str, Any]:
     return out
 
 
+SYNONYMS = {  # what other programs call them
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "bs": "batch_size",
+    "arch": "model.name",
+    "seed": "seeds",
+    "prune_rate": "sparsity",
+}
 KINDS = {
     int: "a whole number",
     float: "a number",
@@ -258,7 +273,7 @@ def check_name(field: str) -> None:
     """Raise ConfigError, with the nearest name, unless a dotted field exists."""
     known = flat(defaults())
     if field not in known:
-        near = difflib.get_close_matches(field, known, 1, 0)[0]
+        near = SYNONYMS.get(field) or difflib.get_close_matches(field, known, 1, 0)[0]
         raise ConfigError(f"{field!r} is no field; the nearest is {near!r}")
 
 

@@ -54,7 +54,10 @@ def baseline_config(c: ConfigDict) -> ConfigDict:
     b.combine = "product"
     b.epochs = c.dense.epochs or c.epochs
     b.dense = standard.dense
-    return validation.validate(b)
+    try:
+        return validation.validate(b)
+    except ConfigError as error:  # it speaks of fields that nobody gave this value
+        raise ConfigError(f"baseline='auto', trained with the fields of `dense`: {error}") from None
 
 
 def _dense_results(c: ConfigDict, d: Data) -> list[dict[str, Any]]:
@@ -93,13 +96,25 @@ def _dense_results(c: ConfigDict, d: Data) -> list[dict[str, Any]]:
             f"baseline={path!r}: holds {len(kinds)} kinds of dense cards; allowed with evaluate.heatmap is one"
         )
     if _measures(c):
-        there = {path.stem.rpartition("_")[2] for path in Path(path).glob(f"cards/*{hand.SUFFIX}")}
-        if missing := sorted({r.get("id", "") for r in dense} - there):
+        wanted = {r.get("id", "") for r in dense}
+        there = _cards_of(Path(path), wanted)
+        for card in there.values():
+            try:
+                pack.load(card)
+            except ValueError as error:
+                raise ConfigError(f"baseline={path!r}: {error}") from None
+        if missing := sorted(wanted - set(there)):
             raise ConfigError(
                 f"baseline={path!r}: lacks the cards of {', '.join(missing)}; allowed with evaluate.corruptions and "
                 "evaluate.heatmap is a run with its cards"
             )
     return dense
+
+
+def _cards_of(run: Path, wanted: Collection[str]) -> dict[str, Path]:
+    """{identity: file} of these cards of a run, by their names."""
+    by_id = {path.stem.rpartition("_")[2]: path for path in run.glob(f"cards/*{hand.SUFFIX}")}
+    return {k: by_id[k] for k in wanted if k in by_id}
 
 
 def _measures(c: ConfigDict) -> bool:
@@ -177,11 +192,10 @@ def baseline_folder(c: ConfigDict) -> Path | None:
 
 def baseline_cards(c: ConfigDict, dense: Collection[dict[str, Any]]) -> list[Path]:
     """The cards of these dense results in the baseline's folder, which may hold others: of other learning rates."""
-    place, wanted = baseline_folder(c), {result.get("id") for result in dense}
+    place, wanted = baseline_folder(c), {result.get("id", "") for result in dense}
     if place is None or not dense:
         return []
-    id_of = lambda path: (pack.meta(path).get("result") or {}).get("id")
-    return [path for path in hand.find([place]) if id_of(path) in wanted]
+    return sorted(_cards_of(place, wanted).values())
 
 
 def write_report(

@@ -68,6 +68,16 @@ class _Pending:
     began: float
 
 
+def _against_collapse(c: ConfigDict) -> list[str]:
+    """What of a config may keep layers from losing everything."""
+    found = ["scope='layerwise'"] * (c.scope == "global")
+    if c.method in ("ep", "bp") and c.scope == "global":
+        found.append("more popup.progressive_epochs")
+    if c.pruning.distribution == "erk":
+        found.append("pruning.distribution='uniform'")
+    return found
+
+
 class GroupRun:
     """The training of one group. Call `begin` or `resume`, then `train`.
 
@@ -276,9 +286,9 @@ class GroupRun:
     def _report_collapse(self, point: Point, layers: list[str]) -> None:
         if layers:
             name = folder.file_name(self.c, point)
+            may = " or ".join(["a lower sparsity", *_against_collapse(self.c)])
             self.to.log.say(
-                f"{name}: no weight is left in {', '.join(layers)} (layer collapse); a lower sparsity, "
-                "scope='layerwise' or, of ep and bp, more popup.progressive_epochs may avoid it"
+                f"{name}: no weight is left in {', '.join(layers)} (layer collapse); {may} may avoid it"
             )
 
     def deliver(self, points: list[Point]) -> None:

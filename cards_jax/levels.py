@@ -16,6 +16,7 @@ from cards_jax.schedules import learning_rate_table
 
 REWIND, TRUNK = "rewind", "trunk"  # names of saved cards
 TOLERANCE = 6e-4  # 0.79 names the level 0.790285
+SHARE = 0.02  # of what is kept: where that is little, decimals tell levels apart
 MOST = 200  # levels
 
 
@@ -57,7 +58,8 @@ def sparsity_of(level: int, rate: float) -> float:
 def level_of(sparsity: float, rate: float) -> int | None:
     """The level that a sparsity names, None where there is none."""
     near = min(range(MOST), key=lambda n: abs(sparsity_of(n, rate) - sparsity))
-    return near if abs(sparsity_of(near, rate) - sparsity) < TOLERANCE else None
+    nearest = min(TOLERANCE, SHARE * (1 - sparsity))
+    return near if abs(sparsity_of(near, rate) - sparsity) < nearest else None
 
 
 def level_below(sparsity: float, rate: float) -> int:

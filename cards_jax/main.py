@@ -67,7 +67,19 @@ def load_config(argument: str) -> ConfigDict:
     except ConfigError as error:
         raise ConfigError(f"config={argument!r}: {error}") from None
     except (Exception, SystemExit) as error:  # a config file is a program: it may raise anything
-        raise ConfigError(f"config={argument!r}: {type(error).__name__}: {error}") from None
+        said = _of_another_type(error) or f"{type(error).__name__}: {error}"
+        raise ConfigError(f"config={argument!r}: {said}") from None
+
+
+def _of_another_type(error: BaseException) -> str | None:
+    """What a field must be, where a config file gave it a value of another type; None for other errors."""
+    refused = re.match(r"Could not override field '(\w+)'", str(error))
+    fields = config.flat(config.defaults())
+    named = [f for f in fields if refused and f.rpartition(".")[2] == refused[1]]
+    if len(named) != 1:
+        return None
+    example = ", as (0.5,)" * isinstance(fields[named[0]], tuple)
+    return f"{named[0]}: must be {config.kind(named[0])}{example}"
 
 
 def overridden(argument: str) -> str | None:
@@ -117,6 +129,11 @@ def define_flags(values: flags.FlagValues, c: ConfigDict | None, argv: list[str]
 def explained(error: Exception, values: flags.FlagValues) -> ConfigError:
     """A flag's failure in our words: name, value, what it must be."""
     mistyped = re.match(r"flag --([\w.]+)=(.*?): ", str(error), re.DOTALL)
+    unknown = re.match(r"Unknown command line flag '([\w.]+)'", str(error))
+    if unknown and unknown[1] in config.flat(config.defaults()):
+        return ConfigError(
+            f"--{unknown[1]} is no flag; fields are set as --config.{unknown[1]}=VALUE"
+        )
     if not mistyped:
         return ConfigError(one_line(error))
     name, value = mistyped.groups()

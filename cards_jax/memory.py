@@ -4,6 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
+UNKNOWN = 4 * 2**30  # of a system that tells nothing
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
@@ -27,7 +28,11 @@ def _of_machine() -> int:
         available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
         if available:
             return 1024 * int(available[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # Not every system tells what is free: of all that there is, half.
+    for name, share in (("SC_AVPHYS_PAGES", 1.0), ("SC_PHYS_PAGES", 0.5)):
+        with contextlib.suppress(OSError, ValueError):
+            return int(share * os.sysconf(name) * os.sysconf("SC_PAGE_SIZE"))
+    return UNKNOWN
 
 
 def _of_groups(root: Path, path: str, limit: str, used: str) -> list[int]:

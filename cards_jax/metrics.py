@@ -76,21 +76,27 @@ class MetricsLog:
         self._cut(lengths)
         self._lengths = self._sizes()
 
-    def forget(self, realizations: Collection[str]) -> None:
-        """Drops every row of these values of the column `realization`; each file is rewritten whole.
+    def forget(self, trained: Collection[tuple[str, str]]) -> None:
+        """Drops every row of these (realization, phase); each file is rewritten whole.
 
         Raises ValueError naming the file and the line where a row cannot be read.
         """
         if not self.active:
             return
         self._check_untouched()
-        place = self.columns.index("realization")
-        readers = {
-            "metrics.jsonl": lambda line: json.loads(line)["realization"],
-            "metrics.csv": lambda line: next(csv.reader([line.decode()]))[place],
-        }
-        for name, read in readers.items():
-            _keep_lines(self._paths[name], lambda line, read=read: read(line) not in realizations)
+        keys = ("realization", "phase")
+        places = [self.columns.index(key) for key in keys]
+
+        def of_json(line: bytes) -> tuple:
+            row = json.loads(line)
+            return tuple(row[key] for key in keys)
+
+        def of_csv(line: bytes) -> tuple:
+            row = next(csv.reader([line.decode()]))
+            return tuple(row[place] for place in places)
+
+        for name, read in {"metrics.jsonl": of_json, "metrics.csv": of_csv}.items():
+            _keep_lines(self._paths[name], lambda line, read=read: read(line) not in trained)
         self._lengths = self._sizes()
 
     def _clean(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -30,10 +30,14 @@ LEAST_ROWS = 16  # images of a batch that a CPU device gets for its share
 def use_cores(devices: int = 0, processes: int = 1) -> None:
     """One host device per core, or so many, shared by the processes; before the first computation.
 
-    A narrow convolution uses one thread, so cores are filled by realizations.
+    A narrow convolution uses one thread, so cores are filled by realizations. Where a batch system has bound this
+    process to some of the cores, these are its share already.
     """
-    ours = hasattr(os, "sched_getaffinity")  # a container or a batch system may leave us fewer
-    cores = len(os.sched_getaffinity(0)) if ours else os.cpu_count() or 1
+    cores = every = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # a container or a batch system may leave us fewer
+        cores = len(os.sched_getaffinity(0))
+    if cores < every and not devices:
+        processes = 1
     with contextlib.suppress(RuntimeError):  # devices are there already: they are used as they are
         jax.config.update("jax_num_cpu_devices", max(1, (devices or cores) // processes))
 

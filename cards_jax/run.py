@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import itertools
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from cards_jax import (
@@ -131,10 +133,31 @@ def opened(c: ConfigDict, signals: Signals, patient: bool = False) -> Iterator["
     if patient and jax.process_count() == 1:
         wait = lambda text: print(text, file=sys.stderr, flush=True)
     with checkpoint.lock(path, wait) if first else contextlib.nullcontext():
+        _one_folder(path)
         log = RunLog(path, first)
         if hint:
             log.say(hint)
         yield Run(c, d, path, log, signals)
+
+
+def _one_folder(path: Path) -> None:
+    """Raise ConfigError unless all processes see the folder of process 0: they save into it together, and would wait
+    for each other for ever."""
+    if jax.process_count() == 1:
+        return
+    mark = path / f".together-{realizations.agree(secrets.randbelow(2**31))}"
+    first = jax.process_index() == 0
+    if first:
+        mark.touch()
+    multihost_utils.sync_global_devices("workdir")
+    there = multihost_utils.process_allgather(np.int32(mark.exists()))
+    if first:
+        mark.unlink(missing_ok=True)
+    if blind := np.flatnonzero(np.asarray(there) == 0).tolist():
+        raise ConfigError(
+            f"workdir={str(path.parent)!r}: processes {', '.join(map(str, blind))} do not see the folder of process 0; "
+            "allowed is one that all of them see"
+        )
 
 
 class Run:
@@ -278,20 +301,28 @@ class Run:
                 f"{lost} realizations have neither card nor checkpoint left: trained again"
             )
         with folder.whole():
-            self.metrics.forget({config.identity(self.c, p) for p in points})
+            self.metrics.forget(self._logged(points))
+
+    def _logged(self, points: list[Point], shared: bool = False) -> set[tuple[str, str]]:
+        """(realization, phase) of every row that training these points writes, or of phases that several share."""
+        phases = phases_of(self.c, points, steps_per_epoch(self.c, self.data))
+        return {
+            (config.identity(self.c, p), phase.name)
+            for phase in phases
+            if phase.shared or not shared
+            for p in distinct(points, phase)
+        }
 
     def shared(self, points: list[Point]) -> set[str]:
         """Identities of what several of these points have in common: realizations of shared phases."""
-        phases = phases_of(self.c, points, steps_per_epoch(self.c, self.data))
-        trained = [distinct(points, phase) for phase in phases if phase.shared]
-        return {config.identity(self.c, p) for p in itertools.chain(*trained)}
+        return {identity for identity, _ in self._logged(points, shared=True)}
 
     def _forget_shared(self, points: list[Point]) -> None:
         """Drop the rows of phases that these points share with others who trained them before: they come again."""
-        shared = self.shared(points)
+        shared = self._logged(points, shared=True)
         if not shared:
             return
-        if any(shared & self.shared(record.points) for record in self.state.groups):
+        if any(shared & self._logged(r.points, shared=True) for r in self.state.groups):
             self.log.say(
                 "what all sparsities of a seed have in common is trained again, to the same weights: "
                 "its state is kept for no later command"

@@ -184,8 +184,9 @@ def _last_kept(ties: str, formulation: str):
         all_stay = lambda *_: [jnp.int32(x.size) for x in leaves]
         return t, lax.cond(wanted < equal, _last_equals, all_stay, leaves, t, wanted)
 
-    # One realization after another: a batched scatter takes twice the time, and a condition must not become a select.
-    return unroll(one, loop=True)
+    # Of histograms one realization after another: a batched scatter takes twice the time, and a condition must not
+    # become a select. Bisections are reductions, which an accelerator does side by side.
+    return unroll(one, loop=True) if formulation == "histogram" else one
 
 
 def threshold(arrays: list[Array], k: Array, formulation: str | None = None) -> Array:

@@ -39,7 +39,10 @@ class Signals:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Listen until the block ends."""
+        """Listen until the block ends; outside of the main thread nothing can listen, and nothing does."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = {n: signal.signal(n, self._take) for n in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield

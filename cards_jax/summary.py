@@ -85,15 +85,17 @@ def _spread(accuracies: Sequence[float]) -> Row:
 def _dense_accuracy(row: Row, baseline: Sequence[Row]) -> float | None:
     """Mean dense accuracy to compare a row with, or None where it is not clear which.
 
-    The dense point with the row's learning rate and weight decay, else the only dense point.
+    The dense point with the row's learning rate and weight decay, else the only dense point. Runs that differ in more,
+    as in the length of training, are points of their own.
     """
     points = grouped(
         [r for r in baseline if _alive(r) and all(r.get(k) == row[k] for k in ("model", "data"))],
-        ("learning_rate", "weight_decay"),
+        ("learning_rate", "weight_decay", "run"),
     )
-    same = points.get((row["learning_rate"], row["weight_decay"]))
-    group = same or (next(iter(points.values())) if len(points) == 1 else [])
-    return _mean(group, "test_accuracy")
+    rates = (row["learning_rate"], row["weight_decay"])
+    same = [group for point, group in points.items() if point[:2] == rates]
+    meant = same or list(points.values())
+    return _mean(meant[0], "test_accuracy") if len(meant) == 1 else None
 
 
 def told_apart(results: Sequence[Row], configs: Sequence[Mapping[str, Any]]) -> list[Row]:

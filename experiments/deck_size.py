@@ -67,7 +67,7 @@ def figure(findings, out):
         three[2].set_ylabel("Time of 100 images (ms)")
         three[2].set_xlabel("Cards")
         three[2].set_ylim(bottom=0)
-        draw.legend(fig, three[0], 3)
+        draw.legend(fig, 3)
         draw.caption(
             fig, draw.about(findings, f"{network(scale)}. Bars: smallest to largest deck.")
         )

@@ -74,7 +74,7 @@ def figure(findings, out):
                 column[0].set_xlabel("")
             grid[0, 0].set_ylabel("Accuracy to dense (points)")
             grid[1, 0].set_ylabel("Robustness to dense (points)")
-            draw.legend(fig, grid[0, 0], 4)
+            draw.legend(fig, 4)
             draw.caption(fig, draw.about(findings, "Bars: smallest to largest seed."))
             paths += draw.save(fig, draw.stem(out, name))
     return paths

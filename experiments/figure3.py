@@ -26,8 +26,7 @@ GREY = "#606060"
 
 
 def runs(scale):
-    mine = deckwork.runs(network(scale), sparsity(scale), scale, (METHOD,))
-    return [run for run in mine if not run.name.startswith(("dense", "tune_dense"))]
+    return deckwork.pair_runs(METHOD, scale)
 
 
 def figure(findings, out):
@@ -50,8 +49,14 @@ def figure(findings, out):
         ):
             axes.set_title(title)
         text = f"{network(scale)}, {len(deck)} LRR cards; batches of {decks.BATCH} images."
-        draw.caption(fig, draw.about(findings, text))
+        draw.caption(fig, draw.about(findings, text, _one(hands[0])))
         return draw.save(fig, draw.stem(out, "figure3"))
+
+
+def _one(hand):
+    """Which deck is shown."""
+    seeds = sorted({card.result["seed"] for card in hand})
+    return f"one deck, of the cards of seeds {', '.join(map(str, seeds))}: no interval"
 
 
 def _line(line, deck, images, name, data):

@@ -36,9 +36,9 @@ def figure(findings, out):
     paths += against_paper.write(findings, found, "cifar10", *about, where)
     with draw.figure(7.0, 4.4) as fig:
         axes = fig.subplots()
-        deckwork.bubbles(axes, found)
-        draw.legend(fig, axes, 3)
-        text = f"{network(scale)}, {100 * sparsity(scale):.3g}% sparse. Areas: memory. Hollow: agnostic."
+        areas = deckwork.bubbles(axes, found)
+        draw.legend(fig, 3)
+        text = f"{network(scale)}, {100 * sparsity(scale):.3g}% sparse. {areas} Hollow: agnostic."
         draw.caption(fig, draw.about(findings, text))
         return paths + draw.save(fig, draw.stem(out, "figure4"))
 

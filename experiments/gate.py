@@ -24,8 +24,7 @@ METHOD = "lrr"
 
 
 def runs(scale):
-    mine = deckwork.runs(network(scale), sparsity(scale), scale, (METHOD,))
-    return [run for run in mine if not run.name.startswith(("dense", "tune_dense"))]
+    return deckwork.pair_runs(METHOD, scale)
 
 
 def measured(findings):

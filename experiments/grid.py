@@ -78,7 +78,7 @@ def figure(findings, out):
                 column[0].set_xlabel("")
             grid[0, 0].set_ylabel("Accuracy to dense (points)")
             grid[1, 0].set_ylabel("Robustness to dense (points)")
-            draw.legend(fig, grid[0, 0], 3)
+            draw.legend(fig, 3)
             text = f"{network}, dense of the same augmentation. Bars: smallest to largest seed."
             draw.caption(fig, draw.about(findings, text))
             paths += draw.save(fig, draw.stem(out, f"grid_{network}"))

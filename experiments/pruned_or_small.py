@@ -79,7 +79,7 @@ def figure(findings, out):
         axes.set_xscale("log")
         axes.set_xlabel("Size of the file (MB)")
         axes.set_ylabel("Accuracy (%): hollow clean, filled corrupted")
-        draw.legend(fig, axes, 2)
+        draw.legend(fig, 2)
         draw.caption(fig, draw.about(findings, "Bars: smallest to largest seed."))
         return draw.save(fig, draw.stem(out, "pruned_or_small"))
 

@@ -686,6 +686,25 @@ def test_a_disk_that_fails_for_a_moment_costs_no_checkpoint(tmp_path, monkeypatc
     assert Checkpoints(tmp_path).restore(_target(_state(3)))[0] == 3 and not said
 
 
+def test_a_newer_one_that_cannot_be_read_is_not_gone_back_from(tmp_path, monkeypatch):
+    """Else the older state would be trained on, and could not be saved beside the newer one that reads well again."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (3, 4):
+        checkpoints.save(step, _state(step), {})
+    whole = files.sha256
+
+    def fails(path):
+        if Path(path).relative_to(tmp_path).parts[0] == "4":
+            raise OSError(errno.EIO, "Input/output error")
+        return whole(path)
+
+    with monkeypatch.context() as m:
+        m.setattr(files, "sha256", fails)
+        with pytest.raises(OSError, match="checkpoint 4: .*try again, or delete .*4 to go on"):
+            Checkpoints(tmp_path).restore(_target(_state(3)))
+    assert Checkpoints(tmp_path).restore(_target(_state(4)))[0] == 4
+
+
 def test_who_is_patient_waits_for_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "WAIT_SECONDS", 0.01)
     held, said = threading.Event(), []

@@ -67,6 +67,21 @@ def test_a_container_has_what_its_group_leaves(tmp_path, monkeypatch):
     assert memory.free() == 0
 
 
+def test_systems_that_do_not_tell_what_is_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "PROC", tmp_path)
+    known = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
+
+    def sysconf(name):
+        if name not in known:
+            raise ValueError("unrecognized configuration name")
+        return known[name]
+
+    monkeypatch.setattr(memory.os, "sysconf", sysconf)
+    assert memory.free() == 500 * 4096
+    known.clear()
+    assert memory.free() == memory.UNKNOWN
+
+
 def compiled_bytes(c, mapping: str) -> tuple[int, Need]:
     """(memory of the compiled training steps beside the images, the estimate for one realization)."""
     points = config.points(c)

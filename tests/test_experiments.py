@@ -25,6 +25,7 @@ from lab import (  # noqa: E402
     command,
     decks,
     deckwork,
+    draw,
     measure,
     plan,
     process,
@@ -340,7 +341,25 @@ class PlantedCard:
 def test_pairs_of_seeds_decide_where_means_of_seeds_could_not(better, verdict):
     found = verdict_rows(Planted(better))[0]
     assert found["verdict"] == verdict and found["n"] == 5
-    assert found["because_of_pruning"] == ("yes" if verdict == AGREES else "not shown")
+    decided = verdict in (AGREES, DISAGREES)  # a loss is one to the control too
+    assert found["because_of_pruning"] == ("yes" if decided else "not shown")
+
+
+def test_a_constant_answer_flattens_nothing(monkeypatch):
+    """Where half of the cards lost a layer the evenness of their maps is no finding."""
+    planted = Planted(0.05)
+    monkeypatch.setattr(verdict, "_each", lambda findings, measure, card: card.right(()))
+    rule = verdict.Rule("flat", "uneven", ("a", 0.5), ("b", 0.0), 1)
+    assert verdict.judge(planted, [rule])[0]["verdict"] == AGREES
+    monkeypatch.setattr(PlantedCard, "emptied", property(lambda card: card.lost))
+    for lost, wanted in ((2, AGREES), (3, UNDECIDED)):
+        monkeypatch.setattr(
+            PlantedCard,
+            "lost",
+            property(lambda c, n=lost: ["x"] * (c.result["seed"] < n)),
+            raising=False,
+        )
+        assert verdict.judge(planted, [rule])[0]["verdict"] == wanted
 
 
 def test_more_of_what_lengthens_training_is_held_against_longer_training_too():
@@ -587,6 +606,54 @@ def test_a_published_number_of_the_same_images_is_compared_without_their_luck(im
     assert row["clean, this benchmark's files, low"] < fact["clean"] + 0.4  # images count there
 
 
+def test_too_few_decks_are_neither_inside_nor_outside():
+    """One deck of all seeds has no interval, even where it equals the published number."""
+    (fact,) = (
+        f
+        for f in against_paper.facts("cifar10")
+        if f["cards"] == "LRR" and f["source"].startswith("Robust")
+    )
+    right = np.arange(10_000) < 10_000 * fact["clean"] / 100
+    deck = decks.Decks("LRR", 6, "agnostic", right[None], np.ones((1, 4)), 0, 0, (0,))
+    source = types.SimpleNamespace(benchmark="cifar10", name="CIFAR-10-C")
+    findings = Findings("planted", SMOKE, "CIFAR-10", (), source, None, ())
+    rows = against_paper.table(findings, [deck], "cifar10", fact["network"], fact["sparsity"])
+    row = next(r for r in rows if r["source"] == fact["source"] and r["n"])
+    assert row["clean, published is"] == "n below 5: not said"
+    assert row["published sparsity (%)"] == row["our sparsity (%)"] == pytest.approx(94.5)
+    text = against_paper.markdown(rows, findings)
+    assert "published sparsity (%)" in text and "clean, this benchmark's files, min" in text
+
+
+def test_kinds_of_decks_are_told_apart_by_colour_and_marker():
+    names = ["dense", "LRR", "EP, binary"]
+    cards = [f"{name}{end}" for name in names for end in ("", ", augmix", ", gaussian")]
+    found = [decks.Decks(label, 1, "", *2 * [np.ones((1, 4))], 1e6, 1.0, (0,)) for label in cards]
+    found.append(decks.Decks("LRR", 6, "agnostic", *2 * [np.ones((1, 4))], 1e9, 1.0, (0,)))
+    looks = {}
+    with draw.figure(4, 4) as fig:
+        axes = fig.subplots()
+        said = deckwork.bubbles(axes, found)
+        for path in axes.collections:
+            shape = path.get_paths()[0].vertices.tobytes()
+            looks.setdefault((path.get_edgecolor()[:, :3].tobytes(), shape), set()).add(
+                path.get_label()
+            )
+        areas = sorted(float(path.get_sizes()[0]) for path in axes.collections)
+    assert len(looks) == len(cards)
+    assert areas[-1] == deckwork.LARGEST and areas[0] == deckwork.SMALLEST and "smallest" in said
+    assert {d.method for d in found} == set(names)
+
+
+def test_the_legend_holds_what_any_panel_has():
+    """The first network may not be finished."""
+    with draw.figure(4, 3) as fig:
+        _, second = fig.subplots(1, 2)
+        second.plot([0, 1], [0, 1], label="LRR")
+        draw.legend(fig)
+        assert [text.get_text() for text in fig.legends[0].get_texts()] == ["LRR"]
+
+
 def test_decks_are_paired_by_the_seed_that_they_begin_with():
     rng = np.random.default_rng(0)
     level = rng.random(5)[:, None] + 0.05 * rng.random((5, 50))
@@ -628,7 +695,9 @@ def code_of(*arguments: str) -> int:
         (["list", "--config.epoch=3"], "the nearest is 'epochs'"),
         (["list", "--config.batch_size=0"], "batch_size=0"),
         (["list", "--config.epochs=24"], "epochs=24: runs of figure1 differ in it"),
-        (["list", "--config.sparsity=0.5"], "sparsity=0.5: runs of figure1 differ in it"),
+        (["list", "--config.sparsity=0.5"], "sparsity=0.5: runs and claims of figure1 are named"),
+        (["list", "--config.model.name=conv6"], "config.model.name=conv6: runs and claims"),
+        (["list", "--config.epochs=x"], "config.epochs=x: allowed is a whole number"),
         (["--workdir="], "workdir"),
         (["collect", "--workdir=nowhere"], "no run is finished there yet"),
         (["run", "--scale=small", "--data.dir=nowhere"], "nowhere"),

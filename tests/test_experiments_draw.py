@@ -1,6 +1,7 @@
 """Every experiment from cards to its figures, tables and verdicts, on cards that nobody trained."""
 
 import csv
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -134,3 +135,20 @@ def test_collects_judges_and_draws(name, workdir, monkeypatch):
         text = path.read_text()
         assert "never evidence" in text and "undecided" in text
         assert "| agrees" not in text and "| disagrees" not in text  # two seeds decide nothing
+    html = (out / "report.html").read_text()
+    for word in ("What every group reached", "This page was made with", "data:image/png;base64"):
+        assert word in html or (name, word[:4]) == ("table_cifar100", "data")
+    assert ("Accuracy by severity" in html) == experiment.robust
+    assert ('id="heatmaps"' in html) == experiment.heat
+    assert "http:" not in html.replace("http://www.w3.org", "") and 'src="/' not in html
+
+
+def test_nothing_to_draw_is_said(tmp_path, capsys):
+    """A deck needs cards of both augmentations."""
+    experiment = __import__("gate").EXPERIMENT
+    runs = experiment.runs(command.SCALES["smoke"])
+    (run,) = (dataclasses.replace(r, tuned_by=None) for r in runs if r.name.endswith("augmix"))
+    untrained(plan.arguments(run, plan.Place(tmp_path, {"data.name": "digits"})), None)
+    experiment = dataclasses.replace(experiment, runs=lambda scale: [run])
+    assert command.main(experiment, ["draw", f"--workdir={tmp_path}"]) == command.commands.MISUSED
+    assert "gate: nothing can be drawn of what is there" in capsys.readouterr().err

@@ -113,7 +113,8 @@ BAD_FILES = {
     GET + "c.epoch = 1\n    return c": "'epoch' is no field; the nearest is 'epochs'",
     GET + "c.model.depth = 1\n    return c": "'model.depth' is no field; the nearest is",
     GET + "c.epochs = 'x'\n    return c": "TypeError: Could not override field 'epochs'",
-    GET + "c.seeds = 3\n    return c": "TypeError: Could not override field 'seeds'",
+    GET
+    + "c.seeds = 3\n    return c": "seeds: must be one value or several, separated by commas, as (0.5,)",
     GET + "c.epochs = None\n    return c": "epochs=None: must be a whole number",
     GET + "c.data = None\n    return c": "'data' is no field",
 }
@@ -123,6 +124,17 @@ BAD_FILES = {
 def test_a_config_file_that_fails(cards, text, message):
     refused(cards(write("bad.py", text)), f"config='bad.py': {message}")
     assert list(tree()) == ["bad.py"]
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ("--sparsity=0.5", "--sparsity is no flag; fields are set as --config.sparsity=VALUE"),
+        ("--config.lr=0.5", "'lr' is no field; the nearest is 'learning_rate'"),
+    ],
+)
+def test_what_others_call_a_field(cards, given, said):
+    refused(cards("--config=configs/quickstart.py", given), said)
 
 
 def test_a_config_file_that_is_no_text(cards):

@@ -283,7 +283,26 @@ def test_cubic_of_gradual_pruning():
     np.testing.assert_allclose(values, [0, 0.9 * 37 / 64, 0.9 * 7 / 8, 0.9 * 63 / 64, 0.9])
     c = small.tiny(method="gmp", sparsity=(0.9,))
     assert gmp.update_steps(c, 1000) == (100, 200, 300, 400, 500, 600, 700)
-    assert gmp.update_steps(c, 24) == (2, 18)
+    # Of a short training sparsity rises as gradually, and up to `end`, not in one jump at a half of it.
+    assert gmp.update_steps(c, 220) == (22, 50, 78, 106, 134, 162)
+    assert gmp.update_steps(c, 24) == (2, 5, 8, 11, 14, 17)
+    assert gmp.update_steps(c, 3) == (0, 1, 2)
+
+
+@pytest.mark.parametrize("rate, sparsity", [(0.9, 0.9995), (0.5, 0.9993), (0.2, 0.9989)])
+def test_a_high_sparsity_names_no_level_of_another_density(rate, sparsity):
+    assert levels.level_of(sparsity, rate) is None
+    assert levels.level_of(levels.sparsity_of(5, rate), rate) == 5
+
+
+@pytest.mark.parametrize("block", (3, 4, 7))
+def test_blocks_take_the_sparsities_that_they_name(block):
+    """0.333 and 0.3333333333333333 are both a third."""
+    for n in range(1, block + 1):
+        exact = 1 - n / block
+        for sparsity in (exact, float(f"{exact:g}"), round(exact, 3)):
+            assert nm.kept_of_block(sparsity, block) == n
+    assert nm.kept_of_block(0.49, block) is None
 
 
 @settings(deadline=None)

@@ -271,3 +271,14 @@ def test_rows_that_a_killed_process_wrote_to_one_file_only_are_no_damage(tmp_pat
     for kept in (lines[:-1], lines[:-2] + lines[-1:], lines[:1]):
         path.write_bytes(b"".join(kept))
         MetricsLog(tmp_path, COLUMNS)
+
+
+def test_rows_are_forgotten_by_realization_and_phase(tmp_path):
+    """All phases of a trajectory have one identity: those that are not trained again keep theirs."""
+    columns = (*COLUMNS, "phase")
+    log = MetricsLog(tmp_path, columns)
+    log.append([{**r, "phase": p} for p in ("level 1", "level 2") for r in metric_rows(1)])
+    log.forget({("r0", "level 2")})
+    left = [(r["realization"], r["phase"]) for r in read_metrics(tmp_path / "metrics.jsonl")]
+    assert left == [("r0", "level 1"), ("r1", "level 1"), ("r1", "level 2")]
+    MetricsLog(tmp_path, columns)  # both files still agree

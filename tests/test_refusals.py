@@ -118,6 +118,20 @@ def test_a_baseline_of_two_kinds_beside_heatmaps(tmp_path, untrained):
     refused(c, "holds 2 kinds of dense cards; allowed with evaluate.heatmap is one")
 
 
+def test_a_damaged_card_of_a_baseline_beside_measurements(tmp_path, untrained):
+    c = runs.tiny(tmp_path, evaluate__heatmap=(3.0,))
+    config.assign(c, "baseline", dense_run(tmp_path / "dense", c))
+    (tmp_path / "dense" / "cards").mkdir()
+    (tmp_path / "dense" / "cards" / "seed0_0.1.card").write_bytes(b"cards_jax no card")
+    refused(c, "baseline='.*dense': .*seed0_0.1.card")
+
+
+def test_digits_lie_nowhere(tmp_path):
+    c = runs.tiny(tmp_path)
+    config.assign(c, "data.dir", str(tmp_path))
+    refused(c, "data.dir=.*: data.name='digits' comes with scikit-learn")
+
+
 def test_what_was_measured_before_stays_in_the_results(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps({"corruptions": {"rows": [1]}}))
     assert experiment._measured_before(tmp_path) == {"corruptions": {"rows": [1]}}

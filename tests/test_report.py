@@ -122,6 +122,9 @@ def test_which_dense_point_is_compared():
     other = [_result(0, 0.9, learning_rate=0.5)]
     assert summarise(other, two)[0]["dense_accuracy"] is None  # either could be meant
     assert summarise(other, _dense(0.8))[0]["dense_accuracy"] == 0.8  # there is but one
+    # Two runs of the same rates, one of which trained longer.
+    runs = [{**row, "run": run} for run in ("short", "long") for row in _dense(0.8)]
+    assert summarise(results, runs)[0]["dense_accuracy"] is None
     assert summarise(results, _dense(0.8, model="conv2"))[0]["dense_accuracy"] is None
 
 

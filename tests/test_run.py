@@ -273,6 +273,26 @@ def test_deeper_levels_of_a_finished_run_are_those_of_one_run(
     assert not any("is trained again" in line for line in runs.log_lines(folder.path_of(once)))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fields, first, both",
+    [
+        ({"method": "lrr"}, (0.36,), (0.2, 0.36)),
+        ({"method": "ft", "finetune__epochs": 1}, (0.0, 0.5), (0.0, 0.5, 0.8)),
+    ],
+)
+def test_rows_of_finished_cards_stay_when_others_join_them(tmp_path, fields, first, both):
+    """Phases that the new cards do not pass are not trained again, and their rows would be lost."""
+    once = runs.tiny(tmp_path / "once", epochs=1, seeds=(0,), sparsity=both, **fields)
+    runs.finished(once)
+    for sparsity in (first, both):
+        c = runs.tiny(tmp_path / "twice", epochs=1, seeds=(0,), sparsity=sparsity, **fields)
+        runs.finished(c)
+    key = lambda r: (r["realization"], r["phase"], r["step"], r["split"])
+    rows = [sorted(map(key, runs.rows(folder.path_of(x)))) for x in (once, c)]
+    assert rows[0] == rows[1]
+
+
 def test_what_was_begun_is_finished_before_what_is_asked(tmp_path):
     runs.stopped(runs.tiny(tmp_path), 2)
     c = runs.tiny(tmp_path, seeds=(5, 6))

@@ -20,7 +20,7 @@ def test_another_thread_leaves_signals_alone():
     before, inside = signal.getsignal(signal.SIGTERM), []
 
     def work():
-        with signals.interrupting():
+        with signals.interrupting(), signals.Signals().watched():
             inside.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)

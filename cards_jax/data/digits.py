@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from cards_jax.config import ConfigError
 from cards_jax.data import partition, pixels
 
 CLASSES = tuple("0123456789")
@@ -18,8 +19,13 @@ def load(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A fixed stratified split, 1,437 train and 360 test, resized to 32x32x3 or to `image_size`.
 
-    There is nothing to find or fetch, so `dir`, `download` and `cache_dir` are not looked at.
+    There is nothing to find or fetch: `download` and `cache_dir` are not looked at. Raises ConfigError for a `dir`,
+    which belongs to other images.
     """
+    if dir is not None:
+        raise ConfigError(
+            f"data.dir={dir!r}: data.name='digits' comes with scikit-learn; allowed are None, or another data.name"
+        )
     from sklearn.datasets import load_digits  # takes a second to import
 
     bunch = load_digits()

@@ -13,6 +13,7 @@ from cards_jax.schedules import cubic_sparsities, learning_rate_table
 from cards_jax.tree import Tree
 
 AFFINE = True
+GRADUAL = 5  # least number of times that the mask is made anew, where there are as many steps
 init = pruning.init
 
 
@@ -36,13 +37,14 @@ def check(c: ConfigDict) -> None:
 
 
 def update_steps(c: ConfigDict, total: int) -> tuple[int, ...]:
-    """Steps at which the mask is made anew: every `pruning.every` from `begin` to `end`, at least those two.
+    """Steps at which the mask is made anew: every `pruning.every` from `begin` to `end`.
 
-    The last one is a step that is trained: an `end` of 1 is the last step.
+    In a training that is short for that they are closer, GRADUAL times: else sparsity would rise in one or two jumps,
+    and not up to the end. The last one is a step that is trained: an `end` of 1 is the last step.
     """
     end = min(int(c.pruning.end * total), total - 1)
     begin = min(int(c.pruning.begin * total), end)
-    every = min(c.pruning.every, max(1, end - begin))
+    every = min(c.pruning.every, max(1, (end - begin) // GRADUAL))
     return tuple(range(begin, begin + (end - begin) // every * every + 1, every))
 
 

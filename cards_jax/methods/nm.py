@@ -5,7 +5,6 @@ as the hardware that profits would have it; the realised sparsity says so.
 """
 
 import dataclasses
-from fractions import Fraction
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,12 +19,14 @@ from cards_jax.schedules import learning_rate_table
 from cards_jax.tree import map_leaves
 
 AFFINE = True
+NEAR = 6e-4  # of a sparsity that is written in decimals
 init = pruning.init
 
 
-def kept_of_block(sparsity: float, block: int) -> Fraction:
-    """N for a fraction removed, of blocks of M weights; a whole number where that can be had."""
-    return block * (1 - Fraction(repr(float(sparsity))))
+def kept_of_block(sparsity: float, block: int) -> int | None:
+    """N for a fraction removed, of blocks of M weights; None where that is no whole number. 0.333 is near 1/3."""
+    exact = block * (1 - float(sparsity))
+    return round(exact) if abs(exact - round(exact)) < NEAR * block else None
 
 
 def check(c: ConfigDict) -> None:
@@ -35,7 +36,7 @@ def check(c: ConfigDict) -> None:
         raise ConfigError(f"scope={c.scope!r}: method 'nm' allows 'layerwise'")
     block = c.pruning.block
     for sparsity in c.sparsity:
-        if kept_of_block(sparsity, block).denominator != 1:
+        if kept_of_block(sparsity, block) is None:
             allowed = ", ".join(f"{1 - n / block:g}" for n in range(block, 0, -1))
             raise ConfigError(
                 f"sparsity={sparsity}: with pruning.block={block} allowed are {allowed}"

@@ -136,7 +136,8 @@ def against_sparsity(rows: Sequence[Row], dense: Sequence[Row]) -> Html | None:
             _of_summary(label, [place(r["sparsity"]) for r in group], group, i, len(groups))
         )
     ends = [place(f([row["sparsity"] for row in alive])) for f in (min, max)]
-    for row in [row for row in dense if row["n"]][:1]:
+    there = [row for row in dense if row["n"]]
+    for row in there if len(there) == 1 else ():  # of several, which would be meant?
         lines.append(_of_summary("dense", ends, [row, row], *GREY))
     names = {place(row["sparsity"]): f"{100 * row['sparsity']:.6g}" for row in alive}
     at = lambda x: f"sparsity {names[x]}%"

@@ -77,10 +77,15 @@ def of_runs(folders: Sequence[Path], title: str, base: Path) -> str:
 
 
 def _distinct(runs: Sequence[Outcome]) -> list[Outcome]:
-    """Runs of one name are called by their folders."""
-    twice = collections.Counter(run.title for run in runs)
-    name = lambda run: run.path.resolve().name if twice[run.title] > 1 else run.title
-    return [dataclasses.replace(run, title=name(run)) for run in runs]
+    """Runs of one name are called by their folders, with the folder above where these have one name too."""
+    places = [run.path.resolve() for run in runs]
+    for names in ([p.name for p in places], [f"{p.parent.name}/{p.name}" for p in places]):
+        twice = collections.Counter(run.title for run in runs)
+        pairs = zip(runs, names, strict=True)
+        runs = [
+            dataclasses.replace(r, title=name) if twice[r.title] > 1 else r for r, name in pairs
+        ]
+    return list(runs)
 
 
 def _tables(run: Outcome, name: str) -> list[tables.Table]:

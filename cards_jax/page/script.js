@@ -137,7 +137,8 @@
     const draw = () => {
       const dense = difference() ? base.members : null;
       shown = Array.from({ length: size }, (_, i) => mean(errors(chosen(), i)) - (dense ? mean(errors(dense, i)) : 0));
-      const most = dense ? Math.max(0.01, ...shown.map(Math.abs)) : known.most;
+      // Means share one scale; a single card may go beyond it.
+      const most = dense ? Math.max(0.01, ...shown.map(Math.abs)) : Math.max(known.most, ...shown);
       const [low, stops] = dense ? [-most, known.change] : [0, known.error];
       paint(canvas, shown, low, most, stops);
       const key = box.querySelector(".key canvas");

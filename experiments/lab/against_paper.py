@@ -1,8 +1,8 @@
 """Our numbers beside those of the paper and of RobustBench, which facts.csv holds with their source.
 
 A number is compared with a published one only where both are of the same benchmark files, network and sparsity: inside
-or outside of our 95% interval over seeds, and over base images where we measured on a part of them. Everything else
-that we measure stands in a column that names its own data and corruptions.
+or outside of our 95% interval over seeds, of five at least, and over base images where we measured on a part of them.
+Everything else that we measure stands in a column that names its own data and corruptions.
 """
 
 import csv
@@ -14,6 +14,7 @@ import numpy as np
 
 from cards_jax import files, tabular
 from cards_jax.evaluate import bootstrap
+from lab import verdict
 from lab.collect import Findings
 from lab.decks import Decks
 from lab.images import TEST
@@ -54,11 +55,14 @@ def table(
         decks = ours.get((fact["cards"], fact["size"], fact["way"]))
         row: Row = {k: fact[k] for k in ("cards", "size", "way")}
         row |= {"source": fact.get("source"), "published network": fact.get("network")}
+        row["published sparsity (%)"] = _percent(fact.get("sparsity"))
         for key in NUMBERS:
             row[f"published {key}"] = fact.get(key)
         sparse = 0.0 if fact["cards"].startswith("dense") else sparsity
         same = same_files and fact.get("network") == network and fact.get("sparsity") == sparse
-        row |= {"our network": network if decks else None, "n": len(decks.clean) if decks else 0}
+        row |= {"our network": network if decks else None}
+        row["our sparsity (%)"] = _percent(sparse) if decks else None
+        row["n"] = len(decks.clean) if decks else 0
         for key in ("clean", "corrupted") if decks else ():
             right = 100 * getattr(decks, key).astype(float)
             weights = bootstrap.image_weights(right.shape[1])
@@ -67,6 +71,9 @@ def table(
             row |= {name: e.mean, f"{name}, low": e.low, f"{name}, high": e.high}
             row |= {f"{name}, min": e.smallest, f"{name}, max": e.largest}
             if same and fact.get(key) is not None:
+                if len(right) < verdict.SEEDS:
+                    row[f"{key}, published is"] = f"n below {verdict.SEEDS}: not said"
+                    continue
                 if right.shape[1] == TEST[benchmark]:  # both of these images: they are no sample
                     e = bootstrap.interval(
                         right, np.full_like(weights, 1 / len(weights[0])), 0, decks.shared
@@ -77,11 +84,16 @@ def table(
     return rows
 
 
+def _percent(sparsity: float | None) -> float | None:
+    """None where nothing is said of it."""
+    return None if sparsity is None else 100 * sparsity
+
+
 def markdown(rows: Sequence[Row], findings: Findings) -> str:
     """For people: a line for every row, intervals in brackets."""
     heads = list(dict.fromkeys(k for row in rows for k in row))
     ends = (", low", ", high", ", min", ", max")
-    shown = [h for h in heads if not h.endswith(ends)]
+    shown = [h for h in heads if not h.endswith(ends[:2])]
 
     def cell(row: Row, head: str) -> str:
         value = row.get(head)

@@ -14,6 +14,7 @@ in which the runs do not differ; of seeds, those of all cards but not of tuning.
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from ml_collections import ConfigDict
 
 from cards_jax import commands, files, signals, tabular
 from cards_jax.config import ConfigError
-from lab import collect, estimate, measure, plan, process, summary, sweep, tuning, verdict
+from lab import collect, estimate, measure, plan, process, report, summary, sweep, tuning, verdict
 from lab.measure import Wanted
 from lab.plan import TUNE, Experiment, Place, Run
 from lab.scales import SCALES, Scale
@@ -126,7 +127,7 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
 
     def action() -> None:
         nonlocal code
-        code = Command(experiment, args, fields).run()
+        code = Command(experiment, args, fields, arguments).run()
 
     try:
         with signals.interrupting():
@@ -139,8 +140,10 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
 class Command:
     """One call of an experiment's command."""
 
-    def __init__(self, experiment: Experiment, args, fields: dict[str, str]):
-        self.experiment, self.args = experiment, args
+    def __init__(
+        self, experiment: Experiment, args, fields: dict[str, str], argv: Sequence[str] = ()
+    ):
+        self.experiment, self.args, self.argv = experiment, args, list(argv)
         self.place = place_of(experiment, SCALES[args.scale], args, fields)
         self.scale = dataclasses.replace(SCALES[args.scale], given=self.place.fields)
         self.runs = plan.ordered(experiment.runs(self.scale))
@@ -316,28 +319,44 @@ class Command:
                 raise ConfigError(f"workdir={self.place.workdir}: no run is finished there yet")
         return self._findings
 
-    def collect(self) -> None:
-        """The tidy table, its means, and the verdicts."""
+    @functools.cached_property
+    def tables(self) -> tuple[str, ...]:
+        """The means and the verdicts, written beside the tidy table; raises ConfigError without cards."""
         found = self.findings()
         self.out.mkdir(parents=True, exist_ok=True)
         rows = collect.table(found)
         files.write_atomically(self.out / "cards.csv", tabular.csv_table(rows))
-        means = summary.markdown(found)
-        files.write_atomically(self.out / "summary.md", means)
-        print(means)
+        texts = [summary.markdown(found)]
+        files.write_atomically(self.out / "summary.md", texts[0])
         rules = self.experiment.rules(self.scale)
         answers = verdict.judge(found, rules)
         if answers:
             files.write_atomically(self.out / "verdicts.csv", tabular.csv_table(answers))
-            text = verdict.markdown(answers, found)
-            files.write_atomically(self.out / "verdicts.md", text)
-            print(text)
+            texts.append(verdict.markdown(answers, found))
+            files.write_atomically(self.out / "verdicts.md", texts[1])
         self.say(f"{len(rows)} cards in {self.out / 'cards.csv'}")
+        return tuple(texts)
+
+    def collect(self) -> None:
+        """The tidy table, its means, and the verdicts."""
+        for text in self.tables:
+            print(text)
 
     def draw(self) -> None:
-        """The figures."""
-        for path in self.experiment.draw(self.findings(), self.out):
+        """The figures, and one page with everything."""
+        paths = self.experiment.draw(self.findings(), self.out)
+        if not paths:
+            left = ", ".join(self.findings().missing) or "none"
+            raise ConfigError(
+                f"{self.experiment.name}: nothing can be drawn of what is there; runs that are not finished: {left}"
+            )
+        for path in paths:
             self.say(str(path))
+        _ = self.tables  # what the page shows is of the same cards
+        typed = ["python", f"experiments/{self.experiment.name}.py", *self.argv]
+        question = self.experiment.question
+        about = question, self.out, self.named, self.place, typed
+        self.say(str(report.write(self.findings(), *about)))
 
     def report(self, failed: list[str]) -> int:
         """Every failure once more, at the end; the exit code."""

@@ -43,7 +43,7 @@ class Decks:
     clean: bool (D, M), on all test images. corrupted: float (D, N), the share of the cells of the benchmark in which a
     deck is right, of the images that are corrupted.
     paper_bytes, true_bytes: means over the decks, true ones with the references of the gate where one is asked.
-    firsts: the seed that each deck begins with, by which decks are paired.
+    firsts: the seed that each deck begins with, by which decks are paired. cards: all that they hold.
     """
 
     label: str
@@ -54,6 +54,17 @@ class Decks:
     paper_bytes: float
     true_bytes: float
     firsts: tuple[int, ...]
+    cards: tuple[Card, ...] = ()
+
+    @property
+    def augment(self) -> str:
+        """The augmentation of single cards that are named by it, "" of all others."""
+        return next((a for a in AUGMENTS if self.label.endswith(f", {a}")), "")
+
+    @property
+    def method(self) -> str:
+        """The label without the augmentation."""
+        return self.label.removesuffix(f", {self.augment}")
 
     @property
     def shared(self) -> int:
@@ -130,7 +141,8 @@ def measured(
             sizes = sizes[0], sizes[1] + references
         rights = clean_DM[mine], cells_DSN[mine].mean(1)
         firsts = tuple(hand[0].result["seed"] for hand in kind.hands)
-        found.append(Decks(kind.label, kind.size, kind.way, *rights, *sizes, firsts))
+        held = tuple(dict.fromkeys(card for hand in kind.hands for card in hand))
+        found.append(Decks(kind.label, kind.size, kind.way, *rights, *sizes, firsts, held))
     return found
 
 
@@ -150,14 +162,17 @@ def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.
     def answers(images: np.ndarray) -> np.ndarray:
         """What every deck says, (decks, n)."""
         each_RNK = whole.each(images)
-        if gated:
-            distances = np.asarray(gated.choose(images).distances)
-            nearest_N = np.repeat(distances.argmin(1), BATCH)[: len(images)]
+        if (
+            gated
+        ):  # what a card of each group gets of each image; the last, for cards of none, is nothing
+            share_BA = np.asarray(gated.choose(images).weights) > 0
+            share_NA = np.repeat(share_BA, BATCH, 0)[: len(images)]
+            share_NA = np.pad(share_NA, [(0, 0), (0, 1)]).astype(np.float32)
         found = []
         for way, own in rows:
             weights = np.ones((len(own), len(images)), np.float32)
             if way == ADAPTIVE:
-                weights = (belongs[own][:, None] == nearest_N).astype(np.float32)
+                weights = share_NA[:, belongs[own]].T
             found.append(np.einsum("rnk,rn->nk", each_RNK[own], weights).argmax(-1))
         return np.stack(found)
 

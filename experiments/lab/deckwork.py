@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from cards_jax import files, gate, tabular
+from cards_jax.deck_plot import LARGEST, SMALLEST
 from cards_jax.evaluate import bootstrap
 from cards_jax.evaluate.bootstrap import Estimate
-from lab import decks, draw, verdict
+from lab import collect, decks, draw, verdict
 from lab.collect import Findings
 from lab.decks import ADAPTIVE, AGNOSTIC, AUGMENTS, Decks
 from lab.plan import Run
@@ -16,6 +17,7 @@ from lab.scales import Scale
 
 NAMES = {"lth": "LTH", "lrr": "LRR", "ep_global": "EP, binary", "bp_global": "BP, binary"}
 METHODS = ("lrr", "ep_global")  # of decks
+MARKERS = {"": "o", "augmix": "s", "gaussian": "^"}
 DENSE = "dense"
 
 
@@ -38,6 +40,12 @@ def runs(network: str, sparsity: float, scale: Scale, methods: Sequence[str] = (
         for augment in AUGMENTS:
             found += family(kind, network, scale, (sparsity,), scale.augmented, augment)
     return found
+
+
+def pair_runs(method: str, scale: Scale) -> list[Run]:
+    """Cards of one method with both augmentations, of which one deck is shown."""
+    mine = runs(network(scale), sparsity(scale), scale, (method,))
+    return [run for run in mine if not run.name.startswith((DENSE, f"tune_{DENSE}"))]
 
 
 def cards_of(findings: Findings, network: str, sparsity: float, methods: Sequence[str] = ()):
@@ -134,9 +142,17 @@ def difference(a: Decks, b: Decks, measure: str) -> Estimate | None:
     return bootstrap.difference(*sides, weights, paired=True, shared=shared)
 
 
-def rows(found: Sequence[Decks]) -> list[dict[str, Any]]:
-    """A row for every kind of deck; fractions and bytes."""
-    table = []
+def provenance(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a row about several cards, whose own rows these are, says of where it comes from: each value there is."""
+    keys = ("experiment", "scale", "network", "data", "corruptions", "corruption_images")
+    keys = (*keys, "config_hash", *collect.VERSIONS)
+    each = {k: dict.fromkeys(str(row[k]) for row in rows if row.get(k) is not None) for k in keys}
+    return {k: "; ".join(values) for k, values in each.items()}
+
+
+def rows(found: Sequence[Decks], findings: Findings) -> list[dict[str, Any]]:
+    """A row for every kind of deck, with what its cards come from; fractions and bytes."""
+    table, known = [], {row["id"]: row for row in collect.table(findings)}
     for d in found:
         row: dict[str, Any] = {"cards": d.label, "size": d.size, "way": d.way or "card"}
         for key in ("clean", "corrupted"):
@@ -144,7 +160,10 @@ def rows(found: Sequence[Decks]) -> list[dict[str, Any]]:
             low, high = each.min(), each.max()
             row |= {f"{key}_mean": each.mean(), f"{key}_min": low, f"{key}_max": high}
         row |= {"n": len(d.clean), "paper_bytes": d.paper_bytes, "true_bytes": d.true_bytes}
-        table.append(row)
+        sparse = sorted({card.result["sparsity"] for card in d.cards})
+        row |= {"sparsity": sparse[0]} if len(sparse) == 1 else {}
+        mine = [known[card.result["id"]] for card in d.cards]
+        table.append(row | provenance(mine))
     return table
 
 
@@ -152,7 +171,7 @@ def tables(findings: Findings, found: Sequence[Decks], out: Path, name: str) -> 
     """NAME.csv and NAME.md, every kind of deck; NAME_verdicts.csv and .md, the claims."""
     if not found:
         return []
-    table, judged = rows(found), answers(found)
+    table, judged = rows(found, findings), answers(found)
     head = ["cards", "size", "way", "clean (%)", "corrupted (%)", "min", "max", "n", "MB, paper"]
     percent = lambda x: f"{100 * x:.2f}"
     body = [
@@ -180,26 +199,33 @@ def tables(findings: Findings, found: Sequence[Decks], out: Path, name: str) -> 
     return paths
 
 
-def bubbles(axes: Any, found: Sequence[Decks]) -> None:
-    """Corrupted over clean accuracy, areas by memory; adaptive decks are filled, numbers are sizes."""
+def bubbles(axes: Any, found: Sequence[Decks]) -> str:
+    """Corrupted over clean accuracy, areas by memory; adaptive decks are filled, numbers are sizes. What to say of it.
+
+    A method has a colour, the augmentation of single cards a marker.
+    """
     most = max(d.paper_bytes for d in found)
-    labels = list(dict.fromkeys(d.label for d in found))
-    for d in found:
+    methods = list(dict.fromkeys(d.method for d in found))
+    drawn = set()
+    for d in sorted(found, key=lambda d: -d.paper_bytes):  # small ones stay visible
         x, y = 100 * d.clean.mean(), 100 * d.corrupted.mean()
-        shade = draw.colour(d.label, labels.index(d.label))
+        shade = draw.colour(d.method, methods.index(d.method), methods)
         filled = d.way != AGNOSTIC
-        first = next(e for e in found if e.label == d.label) is d
         axes.scatter(
             x,
             y,
-            s=20 + 900 * d.paper_bytes / most,
+            s=max(SMALLEST, LARGEST * d.paper_bytes / most),
+            marker=MARKERS[d.augment],
             facecolor=shade if filled else "none",
             edgecolor=shade,
             alpha=0.6 if filled else 1.0,
-            label=d.label if first else None,
+            label=None if d.label in drawn else d.label,
         )
+        drawn.add(d.label)
         axes.annotate(
             str(d.size) if d.size > 1 else "", (x, y), fontsize=7, ha="center", va="center"
         )
     axes.set_xlabel("Clean accuracy (%)")
     axes.set_ylabel("Corrupted accuracy (%)")
+    floor = min(d.paper_bytes for d in found) * LARGEST < SMALLEST * most
+    return "Areas: memory" + ", the smallest dots larger than that." * floor + "." * (not floor)

@@ -60,15 +60,16 @@ def caption(fig: Any, text: str) -> None:
     fig.supxlabel(textwrap.fill(text, width), x=0.01, ha="left", fontsize=6.5, color="#707070")
 
 
-def about(findings: Findings, more: str = "") -> str:
-    """What every caption says: data, corruptions, images, seeds."""
+def about(findings: Findings, more: str = "", n: str = "") -> str:
+    """What every caption says: data, corruptions, images, and how many seeds, or `n` in their place."""
     counts = sorted({len(cards) for cards in findings.groups.values()})
     seeds = (
         f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}" if counts else "0"
     )
     trained = sorted({card.result.get("train_images") or 0 for card in findings.cards} - {0})
     images = f", {' or '.join(f'{n:,}' for n in trained)} training images" if trained else ""
-    text = f"{findings.title}{images}, scale {findings.scale.name}, n = {seeds} seeds."
+    n = n or f"n = {seeds} seeds"
+    text = f"{findings.title}{images}, scale {findings.scale.name}, {n}."
     if findings.source:
         text += f" Corrupted: {findings.source.name}; {len(findings.source.labels):,} images."
     if findings.missing:
@@ -109,11 +110,14 @@ def against(
     axes.set_title(f"{100 * value(dense).mean():.2f}% dense", fontsize=7, loc="right")
 
 
-def legend(fig: Any, axes: Any, columns: int = 5) -> None:
-    """One legend above everything, of what one panel holds."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figures.legend_above(fig, handles, labels, columns)
+def legend(fig: Any, columns: int = 5) -> None:
+    """One legend above everything, of what the panels hold: some may lack what is not finished."""
+    known: dict[str, Any] = {}
+    for axes in fig.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            known.setdefault(label, handle)
+    if known:
+        figures.legend_above(fig, list(known.values()), list(known), columns)
 
 
 def mean_heat(cards: Sequence[Card]) -> np.ndarray:
@@ -254,6 +258,6 @@ def _pair(
         for axes, value, text in zip(pair, measures, labels, strict=True):
             panel(axes, value)
             axes.set_ylabel(text + unit)
-        legend(fig, pair[0], 3)
+        legend(fig, 3)
         caption(fig, about(findings, f"Bars: smallest to largest seed.{more}"))
         return save(fig, stem(out, name))

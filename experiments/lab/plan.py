@@ -15,6 +15,7 @@ from lab.scales import Scale
 Fields = Mapping[str, Any]
 TUNE, MAIN, CONTROL = "tune", "main", "control"
 FREE = ("seeds",)  # may be overridden though runs differ in them
+NAMED = ("name", "method", "scope", "model.name", "sparsity")  # what runs and claims are called by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +111,16 @@ def _parsed(command: tuple[str, ...]) -> ConfigDict:
 
 
 def overridable(experiment: Experiment, runs: Sequence[Run], fields: Fields) -> None:
-    """Raise ConfigError for overrides that would undo what runs are compared for: of fields in which they differ."""
+    """Raise ConfigError for overrides that would undo what runs are compared for: of fields in which they differ, or by
+    which they are called."""
     for field, value in fields.items():
         if field in FREE:
             continue
+        if field in NAMED:
+            raise ConfigError(
+                f"config.{field}={value}: runs and claims of {experiment.name} are named by it; allowed are another "
+                "--scale, fields that all runs share, and seeds"
+            )
         theirs = {run.name: str(value_of(run, field)) for run in runs}
         kinds = {v: name for name, v in reversed(theirs.items())}
         if len(kinds) > 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cards_jax import levels, models
+from cards_jax.config import ConfigError
 from lab import estimate
 from lab.plan import CONTROL, MAIN, TUNE, Fields, Place, Run, base, resolved
 from lab.scales import Scale
@@ -39,14 +40,22 @@ def file_of(method: str, network: str) -> str:
 
 def epochs_of(method: str, network: str, scale: Scale) -> int:
     """Epochs of one training."""
-    own = {**scale.common, **scale.given}.get("epochs")
-    return int(own) if own else base(file_of(method, network)).epochs
+    return whole("epochs", scale) or base(file_of(method, network)).epochs
 
 
 def width_of(network: str, scale: Scale) -> int:
     """Channels of a network's first stage, where an experiment does not say another."""
-    own = {**scale.common, **scale.given}.get("model.width")
-    return int(own) if own else models.width(network)
+    return whole("model.width", scale) or models.width(network)
+
+
+def whole(field: str, scale: Scale) -> int | None:
+    """A whole number that a scale or the command line gives to a field, None where neither does; ConfigError for any
+    other value."""
+    own = {**scale.common, **scale.given}.get(field)
+    try:
+        return None if own is None else int(own)
+    except ValueError:
+        raise ConfigError(f"config.{field}={own}: allowed is a whole number") from None
 
 
 def rate_of(scale: Scale) -> float:

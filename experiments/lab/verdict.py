@@ -115,6 +115,8 @@ def judge(findings: Findings, rules: Sequence[Rule]) -> list[dict[str, Any]]:
 def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
     found = difference(findings, rule.measure, rule.card, rule.than)
     verdict = answer(found, rule.sign, rule.within, rule.most)
+    if rule.measure == "uneven" and any(_constant(findings, g) for g in (rule.card, rule.than)):
+        verdict = UNDECIDED  # the map of a constant answer is flat whatever the method did
     row = {
         "claim": rule.claim,
         "measure": MEASURES[rule.measure],
@@ -133,7 +135,7 @@ def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
     if rule.control:
         control = difference(findings, rule.measure, *rule.control)
         sign = rule.sign or (1 if found and found.mean > 0 else -1)  # one that differs, this way
-        same = verdict == AGREES and answer(control, sign) == AGREES
+        same = verdict in (AGREES, DISAGREES) and answer(control, sign) == verdict
         pairs = zip(rule.control[::2], rule.control[1::2], strict=True)
         differences = [f"{_named(a)} minus {_named(b)}" for a, b in pairs]
         row["control"] = ", less ".join(differences)
@@ -143,6 +145,12 @@ def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
         )
         row["because_of_pruning"] = "yes" if same else "not shown"
     return row
+
+
+def _constant(findings: Findings, group: Group) -> bool:
+    """Whether at least half of a group's cards lost a layer."""
+    cards = findings.group(*group)
+    return bool(cards) and 2 * sum(bool(card.emptied) for card in cards) >= len(cards)
 
 
 def _collapsed(findings: Findings, rule: Rule) -> list[str]:

@@ -39,7 +39,7 @@ if importlib.util.find_spec("cards_jax") is None:
             f"PACKAGE={PACKAGE!r}: no such folder or archive; upload a checkout, and name it"
         )
     kept = ("jax", "libtpu", "nvidia-", "numpy")
-    there = {d.name.lower(): d.version for d in importlib.metadata.distributions()}
+    there = {d.name.lower(): d.version for d in importlib.metadata.distributions() if d.name}
     pins = [f"{name}=={there[name]}" for name in sorted(there) if name.startswith(kept)]
     constraints = pathlib.Path(tempfile.mkdtemp()) / "constraints.txt"
     constraints.write_text("\n".join(pins) + "\n")
