@@ -313,6 +313,12 @@ class Run:
             for p in distinct(points, phase)
         }
 
+    def _phases(self, points: list[Point]) -> list[str]:
+        """Names of the phases that these points pass, in their order."""
+        return [
+            phase.name for phase in phases_of(self.c, points, steps_per_epoch(self.c, self.data))
+        ]
+
     def shared(self, points: list[Point]) -> set[str]:
         """Identities of what several of these points have in common: realizations of shared phases."""
         return {identity for identity, _ in self._logged(points, shared=True)}
@@ -322,6 +328,14 @@ class Run:
         shared = self._logged(points, shared=True)
         if not shared:
             return
+        order, mine = self._phases(points), {identity for identity, _ in shared}
+        for record in self.state.groups:
+            other = self._phases(record.points)
+            if (
+                other[: len(order)] != order[: len(other)]
+            ):  # its steps were counted in another order
+                before = self._logged(record.points, shared=True)
+                shared |= {(identity, phase) for identity, phase in before if identity in mine}
         if any(shared & self._logged(r.points, shared=True) for r in self.state.groups):
             self.log.say(
                 "what all sparsities of a seed have in common is trained again, to the same weights: "
