@@ -5,7 +5,8 @@
 `all`, the default, trains what is not finished, measures, collects and draws; the same command goes on where it was
 stopped. `list` shows the runs and how far they are, with --commands as commands of cards_jax.main; `estimate` what they
 will take. `run` trains and measures without drawing: as one machine of n with --index=i --of=n. `collect` writes the
-tidy table and answers the paper's claims, `draw` the figures; both take what is finished.
+tidy table and answers the paper's claims, `draw` the figures and report.html; both take what is
+finished.
 
 CIFAR comes from --data.dir, or from the folders that CARDS_JAX_CIFAR10 and CARDS_JAX_CIFAR100 name; any other images
 from --data.name=folder --data.dir=PATH --data.title="...". --config.FIELD=VALUE overrides a field of every run, one
