@@ -200,15 +200,16 @@ def pictures(stem: Path, rows: Sequence[deck_table.Row], title: str) -> list[Pat
 def plot(args: argparse.Namespace) -> None:
     """Accuracy against robustness and memory, of saved evaluations together."""
     known: dict[str, tuple[Path, list]] = {}
-    sets: dict[Path, set] = {}
+    sets: dict[Path, deck_plot.MeasuredOn] = {}
     for path in args.saved:
         rows = deck_plot.read(path)
         sets[path] = deck_plot.measured_on(path, rows)
-        if sets[path] != sets[args.saved[0]]:
-            raise ConfigError(
-                f"saved: {args.saved[0]} and {path} are on other corruptions, severities or numbers of images; "
-                "allowed are evaluations on the same"
-            )
+        for other, theirs in sets.items():
+            if not sets[path].fits(theirs):
+                raise ConfigError(
+                    f"saved: {other} and {path} are on other corruptions, severities or numbers of images; "
+                    "allowed are evaluations on the same"
+                )
         for name in dict.fromkeys(row["deck"] for row in rows):
             own = [row for row in rows if row["deck"] == name]
             first, same = known.setdefault(name, (path, own))

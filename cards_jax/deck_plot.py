@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,13 +34,25 @@ def read(path: Path) -> list[Row]:
     return found
 
 
-def measured_on(path: Path, rows: Sequence[Row]) -> tuple[frozenset, int | None]:
-    """The (corruption, severity) of an evaluation, and on how many images, where PATH.json beside it says so."""
+class MeasuredOn(NamedTuple):
+    """The (corruption, severity) of an evaluation, and on how many images, where that is known."""
+
+    sets: frozenset[tuple[str, int | None]]
+    images: int | None
+
+    def fits(self, other: "MeasuredOn") -> bool:
+        """Whether numbers of both belong on one axis."""
+        known = {self.images, other.images} - {None}
+        return self.sets == other.sets and len(known) < 2
+
+
+def measured_on(path: Path, rows: Sequence[Row]) -> MeasuredOn:
+    """What an evaluation was measured on; PATH.json beside it says on how many images."""
     try:
         images = json.loads(path.with_suffix(".json").read_text()).get("images")
     except (OSError, ValueError, AttributeError):
         images = None
-    return frozenset((row["corruption"], row["severity"]) for row in rows), images
+    return MeasuredOn(frozenset((row["corruption"], row["severity"]) for row in rows), images)
 
 
 def _row(fields: dict[str, str], path: Path) -> Row:

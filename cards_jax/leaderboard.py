@@ -180,9 +180,8 @@ def _on(ask: _Ask, source: Source, name: str) -> Marks:
     for first in scores.starts(source):
         pieces = source.read(name, first, size)
         labels = source.labels[first : first + size]
-        for i, images in enumerate(
-            pieces
-        ):  # no batch holds two severities: a deck looks at its batch
+        # No batch holds two severities: a deck looks at its batch.
+        for i, images in enumerate(pieces):
             found = ask(images, labels)
             if tables is None:
                 shape = (len(SEVERITIES), len(source.labels))

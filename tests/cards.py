@@ -1,6 +1,12 @@
 """Finished cards without training."""
 
+import dataclasses
 import functools
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -72,3 +78,28 @@ def popped(spec: models.Spec, sparsity: float, binary: bool, scope: str = "layer
 def images(spec: models.Spec, count: int = 4) -> np.ndarray:
     """Noise that the network takes."""
     return np.random.default_rng(1).random((count, *spec.image_HWC)).astype(np.float32)
+
+
+def write_npz(path: Path, card, spec: models.Spec, meta: dict) -> None:
+    """A file of the first format."""
+    arrays = {}
+    for part in ("params", "mask", "stats"):
+        for name, x in tree.flatten(getattr(card, part)).items():
+            x = np.asarray(x)
+            arrays[f"{part}/{name}"] = np.packbits(x) if x.dtype == bool else x
+    promises = {
+        name: {
+            "dtype": str(x.dtype),
+            "shape": list(x.shape),
+            "sha256": hashlib.sha256(x.tobytes()).hexdigest(),
+        }
+        for name, x in arrays.items()
+    }
+    content = {"format": 1, "spec": dataclasses.asdict(spec), "meta": meta, "arrays": promises}
+    header = np.frombuffer(json.dumps(content).encode(), np.uint8)
+    digest = np.frombuffer(hashlib.sha256(header).digest(), np.uint8)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, x in {"sha256": digest, "header": header, **arrays}.items():
+            one = io.BytesIO()
+            np.lib.format.write_array(one, x, allow_pickle=False)
+            archive.writestr(f"{name}.npy", one.getvalue())

@@ -11,6 +11,7 @@ from cards_jax import (
     config,
     files,
     heat_report,
+    models,
     pack,
     report,
     robust_summary,
@@ -98,7 +99,12 @@ def heats(results: list[dict], images: int = 20) -> list[Heat]:
 
 
 def leave(
-    path: Path, name: str = "tiny", title: str = "digits", robust: bool = True, method: str = "bp"
+    path: Path,
+    name: str = "tiny",
+    title: str = "digits",
+    robust: bool = True,
+    method: str = "bp",
+    spec: models.Spec = cards.SMALL,
 ) -> Path:
     """A finished run of four cards beside two dense ones."""
     for part in ("cards", "tables"):
@@ -118,8 +124,8 @@ def leave(
     dense = [result(seed, 0.0, "dense") for seed in (0, 1)]
     for r in results:
         file = path / "cards" / f"seed{r['seed']}_{r['id']}.card"
-        card = cards.sampled(cards.SMALL, r["sparsity"], True)
-        pack.save(file, card, cards.SMALL, {"result": r}, origin=cards.origin())
+        card = cards.sampled(spec, r["sparsity"], True)
+        pack.save(file, card, spec, {"result": r}, origin=cards.origin())
         total = size.table(file).total
         r |= {"paper_bytes": total.paper, "true_bytes": total.true}
     rows, base = summary.summarise(results, dense), summary.summarise(dense)

@@ -1,6 +1,7 @@
 """Whole runs on tiny networks: in this process, or in others that may be killed; and what they leave behind."""
 
 import contextlib
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from cards_jax import config, experiment, folder, main, pack, run, validation
+from cards_jax import config, data, experiment, folder, main, pack, run, validation
 from cards_jax.signals import Signals, Stopped
 
 CONFIG = '''"""Two realizations of a tiny biprop network on 8 x 8 digits, saved after every chunk."""
@@ -155,6 +156,18 @@ def flip(path: Path, chance: random.Random) -> None:
 
 def largest(path: Path) -> Path:
     return max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def dense_run(path, c, rates=(0.1,), fingerprint=None):
+    """The folder of a dense run, as far as a baseline needs one."""
+    path.mkdir()
+    row = {"method": "dense", "model": c.model.name, "data": c.data.name, "test_accuracy": 0.5}
+    row |= {"sparsity": 0.0, "weight_decay": 0.0, "scope": "layerwise", "diverged_at": None}
+    rows = [{**row, "seed": 0, "learning_rate": rate, "id": str(rate)} for rate in rates]
+    (path / "results.json").write_text(json.dumps({"results": rows}))
+    state = folder.State(fingerprint or data.prepare(c).fingerprint)
+    folder.write_json(path / "state.json", dataclasses.asdict(state))
+    return str(path)
 
 
 # --- in other processes

@@ -199,6 +199,16 @@ def test_made_images_are_those_that_make_writes(tmp_path):
         assert source.kind == "generated" and source.benchmark is None
 
 
+def test_images_made_from_others_are_not_called_by_the_name_of_the_test_set(tmp_path):
+    mine, other = fake.clean(), fake.clean()
+    other = Clean(255 - other.images, other.labels, other.data, "Negatives")
+    place = corruptions.make(mine.images, mine.labels, tmp_path / "made", names=("contrast",))
+    assert find(place, clean=mine).name == "Squares, generated corruptions, seed 0"
+    assert find(place, clean=other).name.startswith("made, not of Negatives, generated")
+    few = corruptions.make(mine.images[:7], mine.labels[:7], tmp_path / "few", names=("contrast",))
+    assert find(few, clean=mine).name.startswith("Squares, ")  # of its first images
+
+
 def test_flavours_are_named():
     source = corrupted.find(fake.clean(), ("frost", "jpeg_compression", "fog"))
     assert "frost textures" in source.name and "jpeg_compression libjpeg-turbo" in source.name

@@ -239,5 +239,22 @@ def test_wrong_decks_are_refused(five, images):
         Deck(five.members).choose(images)
 
 
+def test_cards_that_know_their_data_are_compared_with_one_another():
+    """Whatever the first card knows: imported ones know nothing."""
+
+    def member(name, **meta):
+        kind = {"config": {"augment": "plain"}}
+        return deck.Member.of(dataclasses.replace(decks.file(), meta=kind | meta), name=name)
+
+    unknown, abc = member("unknown"), member("abc", classes=list("abc"))
+    assert Deck((unknown,)).classes == ["0", "1", "2"]
+    assert Deck((unknown, abc)).classes == ["a", "b", "c"]
+    with pytest.raises(ConfigError, match="xyz: classes x, y, z; allowed is that of abc, a, b, c"):
+        Deck((unknown, abc, member("xyz", classes=list("xyz"))))
+    one, other = (member(name, data_fingerprint=name) for name in ("one", "other"))
+    with pytest.raises(ConfigError, match="other: data_fingerprint other; .* that of one, one"):
+        Deck((unknown, one, other))
+
+
 def test_in_the_packages_own_namespace():
     assert cards_jax.Deck is Deck

@@ -65,6 +65,20 @@ def test_cards_load_as_before(tmp_path):
     np.testing.assert_allclose(one.predict(images), file.predict(images), rtol=1e-5)
 
 
+@pytest.mark.parametrize("augment", [None, "gaussian"])
+def test_a_card_of_the_first_format_is_a_deck_of_one(tmp_path, augment):
+    """Which has the content of a file that it never had."""
+    meta, images = {"config": {"augment": augment}} if augment else {}, decks.smooth(3)
+    cards.write_npz(tmp_path / "old.npz", cards.sampled(cards.SMALL, 0.5, True), cards.SMALL, meta)
+    one = deck_file.as_deck(tmp_path / "old.npz")
+    assert one.members[0].name == "old" and one.groups[0].label == (augment or "plain")
+    old = pack.load(tmp_path / "old.npz")
+    np.testing.assert_allclose(one.predict(images), old.predict(images), rtol=1e-5)
+    content = deck_file.encode(one)
+    assert deck_file.true_bytes(one) == len(content)
+    np.testing.assert_array_equal(deck_file.decode(content).predict(images), one.predict(images))
+
+
 def test_a_deck_is_no_card(path):
     with pytest.raises(ValueError, match="not a card file .does not begin as a card file does"):
         pack.load(path)

@@ -1,5 +1,7 @@
 """Bubbles of saved evaluations."""
 
+import json
+
 import pytest
 
 from cards_jax import deck_commands, deck_plot, deck_table
@@ -77,3 +79,36 @@ def test_a_control_of_two_evaluations_is_drawn_once(tmp_path, capsys):
     assert capsys.readouterr().out.count("| small") == 1
     assert command("a", "c") == 2
     assert "both have a deck small, measured differently" in capsys.readouterr().err
+
+
+def plotted(tmp_path, *names) -> int:
+    saved = [str(tmp_path / f"{name}.csv") for name in names]
+    return deck_commands.main(["plot", *saved, f"--save={tmp_path / 'both'}"])
+
+
+@pytest.mark.parametrize("change", [{"corruption": "snow"}, {"severity": 3}])
+def test_evaluations_on_other_corruptions_are_not_drawn_together(tmp_path, capsys, change):
+    other = rows("small", ("card 0 (x)",))
+    other[-1] |= change
+    for name, given in (("a", rows()), ("b", other)):
+        (tmp_path / f"{name}.csv").write_text(deck_table.csv(given))
+    assert plotted(tmp_path, "a", "b") == 2
+    err = capsys.readouterr().err
+    assert "b.csv are on other corruptions, severities or numbers of images" in err
+    assert not list(tmp_path.glob("both*"))
+
+
+def test_evaluations_on_other_numbers_of_images_are_not_drawn_together(tmp_path, capsys):
+    for name, images, given in (
+        ("a", 20, rows()),
+        ("b", 40, rows("small", ("card 0 (x)",))),
+        ("c", 20, rows("small", ("card 0 (x)",))),
+    ):
+        (tmp_path / f"{name}.csv").write_text(deck_table.csv(given))
+        (tmp_path / f"{name}.json").write_text(json.dumps({"images": images}))
+    assert plotted(tmp_path, "a", "b") == 2
+    assert "numbers of images; allowed are evaluations on the same" in capsys.readouterr().err
+    assert plotted(tmp_path, "a", "c") == 0
+    # What is not known is not held against an evaluation.
+    (tmp_path / "b.json").unlink()
+    assert plotted(tmp_path, "a", "b") == 0

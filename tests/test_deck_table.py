@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cards_jax import deck, deck_file, deck_table, gate
+from cards_jax.corruptions import BENCHMARK, EXTRA
 from cards_jax.deck import Deck
 from cards_jax.trials import Trial
 
@@ -94,6 +95,39 @@ def test_tables(five, rows):
     few = list(deck_table.measure(without, list(sets())[:1], LABELS))
     assert {r["predictor"] for r in few} == {*deck_table.card_names(five), "agnostic"}
     assert "mean of corruptions" in deck_table.markdown(without, few)
+
+
+def answered(names) -> list[dict]:
+    """Rows of a deck of two cards without a gate, which is right half the time, and on extras a tenth of it."""
+    return [
+        {"deck": "two", "corruption": name, "severity": severity, "predictor": predictor}
+        | {"accuracy": 0.1 if name in EXTRA else 0.5, "cards": 2, "asked": 2.0}
+        | {"paper_bytes": 10.0, "true_bytes": 20}
+        for name in names
+        for severity in ((0,) if name in ("clean", "mixed") else (1, 2))
+        for predictor in ("card 0 (plain)", "card 1 (gaussian)", "agnostic")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "mean", "said"),
+    [
+        (BENCHMARK + EXTRA, 0.5, True),
+        (BENCHMARK, 0.5, False),
+        (BENCHMARK[:14] + EXTRA[:2], (14 * 0.5 + 2 * 0.1) / 16, False),
+    ],
+)
+def test_extras_are_not_averaged_in_beside_the_benchmark(names, mean, said):
+    """Where it is there as a whole; else nothing is left out."""
+    two = decks.small(("plain", "gaussian"), gated=False)
+    rows = answered(("clean", *names, "mixed"))
+    assert [r["robustness"] for r in deck_table.summary(rows)] == pytest.approx([mean] * 3)
+    text = deck_table.markdown(two, rows)
+    assert ("Their mean is over the benchmark's 15." in text) == said
+    cells = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    by_name = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in cells}
+    assert by_name["mean of corruptions"] == [f"{100 * mean:.2f}"] * 3
+    assert by_name["agnostic"][3] == f"{100 * mean:.2f}"  # of the controls
 
 
 def test_the_largest_batch_is_that_of_each_deck():

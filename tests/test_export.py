@@ -1,5 +1,6 @@
 """Exported predict functions: reloaded in another process, refused where damaged."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from cards_jax import export, models, pack
 from cards_jax.card import Card
+from cards_jax.deck import Deck
 from cards_jax.models import shapes
 from cards_jax.tree import map_leaves, only_prunable
 
@@ -171,3 +173,13 @@ def test_a_deck_with_its_gate(tmp_path):
     assert deck.choose(images).weights.argmax() == 0 and not deck.choose(images).agnostic.any()
     images[:] = 99
     close(found(images), np.asarray(deck.predict(images, adaptive=False)))
+
+
+def test_a_gate_for_single_images_is_refused(tmp_path):
+    """A file makes one choice for a call. Needs no flatbuffers: nothing is exported."""
+    deck = decks.small(("plain", "gaussian"))
+    settings = dataclasses.replace(deck.gate.settings, per_image=True)
+    single = Deck(deck.members, dataclasses.replace(deck.gate, settings=settings))
+    with pytest.raises(ValueError, match="per_image=True chooses for each image; allowed is"):
+        export.save_deck(tmp_path / "deck.jax", single)
+    assert not list(tmp_path.iterdir())

@@ -5,8 +5,10 @@ import dataclasses
 import json
 from pathlib import Path
 
+import cards
 import jax
 import numpy as np
+import pages
 import pytest
 import runs
 
@@ -21,12 +23,14 @@ from cards_jax import (
     heat,
     heat_report,
     heatmap,
+    models,
     pack,
 )
 from cards_jax.config import ConfigError
 from cards_jax.evaluate import fourier as evaluate
 from cards_jax.heat import Heat
 from cards_jax.heat_file import Place
+from cards_jax.page import outcome
 
 CHANGES = dict(epochs=1, seeds=(0, 1), evaluate__heatmap=(2.0,), evaluate__heatmap_images=20)
 
@@ -229,6 +233,36 @@ def test_diverged_cards_have_no_heatmap_in_a_mean(tmp_path):
     s = evaluate.Settings((3.0,), 10)
     assert heat_report.draw(tmp_path / "h", [], None, s, "noise", 10) == []
     assert heat_report.table([], None, s) == []
+
+
+def test_the_page_tells_cards_of_two_configs_apart(tmp_path):
+    """By the configs that are kept beside the maps; those of earlier versions are read without."""
+    run = pages.leave(tmp_path / "run", robust=False)
+    cards = [of_card(0, 0.2), of_card(1, 0.4), of_card(0, 0.6, {"model.width": 16})]
+    s, d = evaluate.Settings((3.0,), 10), data.prepare(runs.tiny(tmp_path))
+    file = run / "tables" / "heatmap.npz"
+    heatmap.Findings(cards, [], s, "noise", d).save(file.with_suffix(""), tmp_path / "plot")
+    with np.load(file) as held:
+        kept = dict(held)
+    assert [json.loads(text) for text in kept["configs"]] == [{}, {}, {"model.width": 16}]
+    groups = lambda: {label: len(some) for label, _, some in outcome.read(run).heats.groups}
+    assert groups() == {"lrr model.width default 90%": 2, "lrr model.width=16 90%": 1}
+    del kept["configs"]
+    np.savez(file, **kept)
+    assert groups() == {"lrr 90%": 3} and not outcome.read(run).notes
+
+
+def test_a_card_that_does_not_know_its_data_is_told_them(tmp_path, capsys):
+    """As imported ones are."""
+    spec = models.Spec("conv2", 2, 10, image_HWC=(8, 8, 3))
+    path = tmp_path / "imported.card"
+    pack.save(path, cards.sampled(spec, 0.5, binary=True), spec, {})
+    command = [str(path), "--eps=2", "--images=5"]
+    assert heatmap.main(command) == 2
+    assert "imported.card: does not say what it was trained on" in capsys.readouterr().err
+    assert heatmap.main([*command, "--data.name=digits", "--data.image_size=8"]) == 0
+    out = capsys.readouterr().out
+    assert "digits" in out and "| imported" in out
 
 
 def test_rings_cover_the_map_once():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cards_jax
-from cards_jax import leaderboard, published
+from cards_jax import leaderboard, published, scores
 from cards_jax.corruptions import BENCHMARK, EXTRA
 from cards_jax.data import folder
 
@@ -46,6 +46,27 @@ def test_mean_of_75_cells_and_not_of_95(squares, place):
     noise = np.mean([found.accuracies[n] for n in BENCHMARK[:3]])
     assert found.means["noise"] == pytest.approx(noise)
     assert found.means["without_noise"] == pytest.approx((15 * TRUTH - 3 * noise) / 12)
+
+
+def test_no_batch_holds_images_of_two_severities(squares, tmp_path, monkeypatch):
+    """A deck looks at its whole batch; 7 divides neither all images nor a piece of those that are read at once."""
+    place = fake.write(tmp_path / "c", ("fog",))
+    images = np.load(place / "fog.npy")
+    images[:, 0, 0, 1] = np.repeat(np.arange(1, 6), 20)
+    np.save(place / "fog.npy", images)
+    monkeypatch.setattr(scores, "PIECE_BYTES", 5 * 8 * 8 * 3 * 12)
+    seen = []
+
+    def predict(images):
+        seen.append((set(images[:, 0, 0, 1].tolist()), len(images)))
+        return fake.logits(images)
+
+    found = run(place, predict, corruptions="fog", batch_size=7)
+    clean, corrupted = seen[:3], seen[3:]
+    assert sum(n for _, n in clean) == 20
+    assert [s for s, _ in corrupted] == [{s} for _ in (0, 1) for s in range(1, 6) for _ in (0, 1)]
+    assert max(n for _, n in corrupted) == 7
+    assert found.accuracies["fog"] == pytest.approx([share("fog", s) for s in range(1, 6)])
 
 
 def test_an_incomplete_benchmark_has_no_mean(squares, place):
@@ -132,5 +153,29 @@ def test_published_means_are_those_of_the_leaderboard():
         },
         abs=5e-5,
     )
-    assert mean("cifar100")["LRR deck"] == pytest.approx(0.7109, abs=5e-5)
+    assert mean("cifar100") == pytest.approx(
+        {"LRR card": 0.6646, "LRR deck": 0.7109, "binary card": 0.6526, "binary deck": 0.6909},
+        abs=5e-5,
+    )
     assert published.of(None) == {} and leaderboard.FORMS == ("uint8", "float")
+
+
+@pytest.mark.parametrize(
+    ("data", "entry", "corruption", "severities"),
+    [
+        ("cifar10", "Standard", "gaussian_noise", (0.7778, 0.5788, 0.3919, 0.3261, 0.2767)),
+        ("cifar10", "LRR card", "glass_blur", (0.8578, 0.8666, 0.8744, 0.7571, 0.7844)),
+        ("cifar10", "LRR deck", "fog", (0.9642, 0.9609, 0.9453, 0.9281, 0.834)),
+        ("cifar10", "binary card", "snow", (0.9299, 0.8919, 0.8843, 0.8625, 0.8429)),
+        ("cifar10", "binary deck", "contrast", (0.9444, 0.9192, 0.8918, 0.8402, 0.6042)),
+        ("cifar100", "LRR card", "gaussian_noise", (0.6789, 0.5512, 0.4253, 0.369, 0.3066)),
+        ("cifar100", "LRR deck", "jpeg_compression", (0.7518, 0.7286, 0.7143, 0.7048, 0.6869)),
+        ("cifar100", "binary card", "pixelate", (0.7603, 0.739, 0.7208, 0.6758, 0.5785)),
+        ("cifar100", "binary deck", "impulse_noise", (0.7633, 0.7335, 0.7047, 0.6216, 0.5325)),
+    ],
+)
+def test_published_cells_are_means_over_the_severities_of_the_leaderboard(
+    data, entry, corruption, severities
+):
+    """As its files list them."""
+    assert published.of(data)[entry][corruption] == pytest.approx(np.mean(severities), abs=1e-6)

@@ -3,11 +3,9 @@
 import dataclasses
 import functools
 import hashlib
-import io
 import json
 import time
 import tracemalloc
-import zipfile
 from pathlib import Path
 
 import cards
@@ -518,34 +516,9 @@ def test_weights_that_a_key_gives_otherwise_are_refused(file):
 # The format before this one.
 
 
-def write_npz(path: Path, card, spec: models.Spec, meta: dict) -> None:
-    """A file as the version before wrote it."""
-    arrays = {}
-    for part in ("params", "mask", "stats"):
-        for name, x in flatten(getattr(card, part)).items():
-            x = np.asarray(x)
-            arrays[f"{part}/{name}"] = np.packbits(x) if x.dtype == bool else x
-    promises = {
-        name: {
-            "dtype": str(x.dtype),
-            "shape": list(x.shape),
-            "sha256": hashlib.sha256(x.tobytes()).hexdigest(),
-        }
-        for name, x in arrays.items()
-    }
-    content = {"format": 1, "spec": dataclasses.asdict(spec), "meta": meta, "arrays": promises}
-    header = np.frombuffer(json.dumps(content).encode(), np.uint8)
-    digest = np.frombuffer(hashlib.sha256(header).digest(), np.uint8)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, x in {"sha256": digest, "header": header, **arrays}.items():
-            one = io.BytesIO()
-            np.lib.format.write_array(one, x, allow_pickle=False)
-            archive.writestr(f"{name}.npy", one.getvalue())
-
-
 def test_a_file_of_the_first_format_is_read(tmp_path):
     card, path = cards.sampled(cards.NORMALISED, 0.8, True), tmp_path / "a.npz"
-    write_npz(path, card, cards.NORMALISED, META)
+    cards.write_npz(path, card, cards.NORMALISED, META)
     file = cards_jax.load(path)
     check_equal(file, card, cards.NORMALISED)
     assert file.meta == pack.meta(path) == META and file.origin is None
@@ -555,7 +528,7 @@ def test_a_file_of_the_first_format_is_read(tmp_path):
 
 def test_a_damaged_file_of_the_first_format_is_refused(tmp_path):
     path = tmp_path / "a.npz"
-    write_npz(path, cards.sampled(cards.SMALL, 0.8, True), cards.SMALL, META)
+    cards.write_npz(path, cards.sampled(cards.SMALL, 0.8, True), cards.SMALL, META)
     content = path.read_bytes()
     for i in range(0, len(content), 97):
         refused(path, content[:i])

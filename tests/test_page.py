@@ -434,6 +434,24 @@ def test_a_deck_without_gate_or_evaluation(tmp_path):
     assert titles == ["Cards", "Density and sizes", "Config", "Files and command"]
 
 
+def test_choices_of_the_gates_of_an_evaluation_need_no_gate_of_the_deck(tmp_path, dealt):
+    """A deck of two groups is evaluated under the settings that have a name, whether it has a gate or not."""
+    d, bare = dealt[0], Deck(dealt[0].members)
+    gates = {"adaptive, paper": d.gate, "adaptive, ours": d.gate}
+    sets = [Trial("clean", 0, decks.smooth(20)), Trial("noise", 1, decks.noisy(decks.smooth(20)))]
+    rows = list(deck_table.measure(bare, sets, np.arange(20) % 3, (20,), False, gates))
+    deck_file.save(tmp_path / "bare.deck", bare)
+    (tmp_path / "bare.md").write_text(f"20 images.\n\n{deck_table.markdown(bare, rows)}")
+    p = Page(page.make([tmp_path / "bare.deck"]).read_text())
+    titles = [said(e) for e in p.find("h2")]
+    assert titles[:5] == ["Cards", "Corruptions", "Gate choices", "Gate choices", "Controls"]
+    assert "Gate" not in titles
+    shares = [said(e) for t in ("td", "span") for e in p.find(t) if "/" in said(e)]
+    assert {"100/0", "0/100"} <= set(shares) and len(p.find("span", class_="bar")) == 4
+    identities = [e[1]["id"] for e in p.all if "id" in e[1]]
+    assert len(set(identities)) == len(identities)
+
+
 def test_the_evaluation_of_another_deck_is_refused(dealt, tmp_path):
     d, path, _ = dealt
     other = Deck(d.members[:1], None)

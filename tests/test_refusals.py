@@ -1,6 +1,5 @@
 """What cannot be done is refused before anything is trained, its baseline included."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import runs
 from PIL import Image
 
-from cards_jax import config, corruptions, data, experiment, folder, run
+from cards_jax import config, corruptions, data, experiment, run
 from cards_jax.config import ConfigError
 from cards_jax.data import corrupted
 from cards_jax.page import chart
@@ -94,33 +93,21 @@ def test_a_corruption_that_large_images_cannot_have():
         corrupted.find(clean, ("bar",), None, 2)
 
 
-def dense_run(path, c, rates=(0.1,), fingerprint=None):
-    """The folder of a dense run, as far as a baseline needs one."""
-    path.mkdir()
-    row = {"method": "dense", "model": c.model.name, "data": c.data.name, "test_accuracy": 0.5}
-    row |= {"sparsity": 0.0, "weight_decay": 0.0, "scope": "layerwise", "diverged_at": None}
-    rows = [{**row, "seed": 0, "learning_rate": rate, "id": str(rate)} for rate in rates]
-    (path / "results.json").write_text(json.dumps({"results": rows}))
-    state = folder.State(fingerprint or data.prepare(c).fingerprint)
-    folder.write_json(path / "state.json", dataclasses.asdict(state))
-    return str(path)
-
-
 def test_a_baseline_of_other_images(tmp_path, untrained):
     c = runs.tiny(tmp_path)
-    config.assign(c, "baseline", dense_run(tmp_path / "dense", c, fingerprint="other"))
+    config.assign(c, "baseline", runs.dense_run(tmp_path / "dense", c, fingerprint="other"))
     refused(c, "trained on other images .fingerprint other. than those of the config")
 
 
 def test_a_baseline_of_two_kinds_beside_heatmaps(tmp_path, untrained):
     c = runs.tiny(tmp_path, evaluate__heatmap=(3.0,))
-    config.assign(c, "baseline", dense_run(tmp_path / "dense", c, rates=(0.1, 0.2)))
+    config.assign(c, "baseline", runs.dense_run(tmp_path / "dense", c, rates=(0.1, 0.2)))
     refused(c, "holds 2 kinds of dense cards; allowed with evaluate.heatmap is one")
 
 
 def test_a_damaged_card_of_a_baseline_beside_measurements(tmp_path, untrained):
     c = runs.tiny(tmp_path, evaluate__heatmap=(3.0,))
-    config.assign(c, "baseline", dense_run(tmp_path / "dense", c))
+    config.assign(c, "baseline", runs.dense_run(tmp_path / "dense", c))
     (tmp_path / "dense" / "cards").mkdir()
     (tmp_path / "dense" / "cards" / "seed0_0.1.card").write_bytes(b"cards_jax no card")
     refused(c, "baseline='.*dense': .*seed0_0.1.card")
@@ -130,6 +117,13 @@ def test_digits_lie_nowhere(tmp_path):
     c = runs.tiny(tmp_path)
     config.assign(c, "data.dir", str(tmp_path))
     refused(c, "data.dir=.*: data.name='digits' comes with scikit-learn")
+
+
+@pytest.mark.parametrize("field, value", [("corruptions", ("fog",)), ("heatmap", (3.0,))])
+def test_a_baseline_without_its_cards_beside_what_measures_them(tmp_path, untrained, field, value):
+    c = runs.tiny(tmp_path, data__title="digits", **{f"evaluate__{field}": value})
+    config.assign(c, "baseline", runs.dense_run(tmp_path / "dense", c))
+    refused(c, "lacks the cards of 0.1; allowed with evaluate.corruptions and evaluate.heatmap is")
 
 
 def test_what_was_measured_before_stays_in_the_results(tmp_path):

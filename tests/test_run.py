@@ -181,6 +181,14 @@ def test_all_processes_train_as_many_at_a_time(tmp_path, monkeypatch):
     assert run.layout_of(c, data.prepare(c), 6).group == 4 and asked == [6]
 
 
+def test_a_baseline_may_have_lost_its_cards_where_nothing_measures_them(copy, tmp_path):
+    c, path = copy
+    config.assign(c, "baseline", runs.dense_run(tmp_path / "dense", c))
+    runs.finished(c)
+    found = json.loads((path / "results.json").read_text())
+    assert [row["method"] for row in found["baseline"]] == ["dense"]
+
+
 def test_corruptions_are_compared_with_the_baseline_of_this_call(tmp_path):
     """Its folder may hold dense cards of other learning rates, of an earlier call."""
     more = dict(sparsity=(0.5,), baseline="auto", epochs=1, seeds=(0,))
