@@ -110,13 +110,8 @@ def leave(
     for part in ("cards", "tables"):
         (path / part).mkdir(parents=True)
     c = config.defaults()
-    c.seeds, c.sparsity, c.epochs, c.data.title, c.data.dir = (
-        (0, 1),
-        (0.5, 0.8),
-        EPOCHS,
-        title,
-        title,
-    )
+    c.seeds, c.sparsity, c.epochs = (0, 1), (0.5, 0.8), EPOCHS
+    c.data.title = c.evaluate.corruptions_dir = title
     (path / "config.json").write_text(config.to_json(c))
     (path / "versions.json").write_text(json.dumps({"jax": "0", "platform": title}))
     (path / "commands.txt").write_text(f"python -m cards_jax.main --config.data.title={title}\n")
