@@ -187,7 +187,7 @@ def prepare_jax(c: ConfigDict, values: flags.FlagValues) -> None:
     """Devices, processes and caches, before the first computation: nothing here may touch a device."""
     use_flags(c)
     processes = values.num_processes or peers.announced()
-    realizations.use_cores(c.compute.devices, processes)
+    realizations.use_cores(c.compute.devices, values.num_processes or peers.beside())
     cache = Path(c.workdir).absolute() / "cache" / "xla"
     if not values.dry_run:
         programs.sweep(cache)
@@ -208,7 +208,7 @@ def distribute(values: flags.FlagValues) -> None:
 
 def run(argv: list[str]) -> int:
     """Everything that one command does; returns the exit code."""
-    realizations.use_cores(processes=peers.announced())  # a config file of one's own may compute
+    realizations.use_cores(processes=peers.beside())  # a config file of one's own may compute
     values, c = parse(argv)
     if c is None:
         print(__doc__ + "\n" + values.get_help())

@@ -8,6 +8,7 @@ a process that fails says why. To end at once is safe, since what a run saves is
 import contextlib
 import ctypes
 import os
+import re
 import secrets
 import signal
 import socket
@@ -37,6 +38,21 @@ def announced(environment: Mapping[str, str] = os.environ) -> int:
         names.append("SLURM_NTASKS")
     found = [environment.get(name, "") for name in names]
     return max([1, *(int(n) for n in found if n.isdecimal())])
+
+
+def beside(environment: Mapping[str, str] = os.environ) -> int:
+    """How many of the announced processes are on this machine, whose cores they share; all, where nothing says so."""
+    local = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", "")
+    if local.isdecimal():
+        return max(1, int(local))
+    counts: list[int] = []  # of each node: "2(x3),1" is 2, 2, 2, 1
+    for part in environment.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):
+        if found := re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part):
+            counts += [int(found[1])] * int(found[2] or 1)
+    node = environment.get("SLURM_NODEID", "")
+    if node.isdecimal() and int(node) < len(counts):
+        return max(1, counts[int(node)])
+    return announced(environment)
 
 
 class Lost(Exception):

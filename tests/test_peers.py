@@ -176,6 +176,26 @@ def test_what_clusters_announce():
     assert peers.announced({"OMPI_COMM_WORLD_SIZE": "2"}) == 2
 
 
+def test_cores_are_shared_by_the_processes_of_a_machine():
+    assert peers.beside({}) == 1
+    mpi = {"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
+    assert peers.beside(mpi) == 2
+    slurm = {"SLURM_NTASKS": "7", "SLURM_STEP_NODELIST": "node[1-4]"}
+    assert peers.beside(slurm) == 7  # as nothing says how many are here
+    slurm["SLURM_STEP_TASKS_PER_NODE"] = "2(x3),1"
+    assert [peers.beside(slurm | {"SLURM_NODEID": str(n)}) for n in range(4)] == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("bound, devices", [(8, 8), (64, 16)])
+def test_cores_that_a_process_is_bound_to_are_its_share_already(monkeypatch, bound, devices):
+    said = {}
+    monkeypatch.setattr(realizations.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(realizations.os, "sched_getaffinity", lambda pid: range(bound))
+    monkeypatch.setattr(realizations.jax.config, "update", lambda name, n: said.update({name: n}))
+    realizations.use_cores(processes=4)
+    assert said == {"jax_num_cpu_devices": devices}
+
+
 # --- meshes for groups that were begun elsewhere
 
 

@@ -105,19 +105,9 @@ def _judged(
     claim, a: Decks | None, b: Decks | None, measure, sign, within, paper=""
 ) -> dict[str, Any]:
     name = lambda d: f"{d.label} {d.size} {d.way}".strip() if d else "missing"
-    row = {
-        "claim": claim,
-        "measure": verdict.MEASURES[measure],
-        "cards": f"{name(a)} minus {name(b)}",
-    }
-    estimate = None
-    if a and b:
-        estimate = difference(a, b, measure)
-    row |= {"n": estimate.n if estimate else 0}
-    keys = dict(difference="mean", low="low", high="high", smallest="smallest", largest="largest")
-    row |= {k: estimate and getattr(estimate, v) for k, v in keys.items()}
-    row["verdict"] = verdict.answer(estimate, sign, within)
-    return row | {"paper": paper, "because_of_pruning": ""}
+    estimate = difference(a, b, measure) if a and b else None
+    answer = verdict.answer(estimate, sign, within)
+    return verdict.row_of(claim, measure, f"{name(a)} minus {name(b)}", estimate, answer, paper)
 
 
 def difference(a: Decks, b: Decks, measure: str) -> Estimate | None:

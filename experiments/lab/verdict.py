@@ -117,21 +117,9 @@ def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
     verdict = answer(found, rule.sign, rule.within, rule.most)
     if rule.measure == "uneven" and any(_constant(findings, g) for g in (rule.card, rule.than)):
         verdict = UNDECIDED  # the map of a constant answer is flat whatever the method did
-    row = {
-        "claim": rule.claim,
-        "measure": MEASURES[rule.measure],
-        "cards": f"{_named(rule.card)} minus {_named(rule.than)}",
-        "n": found.n if found else 0,
-        "difference": found and found.mean,
-        "low": found and found.low,
-        "high": found and found.high,
-        "smallest": found and found.smallest,
-        "largest": found and found.largest,
-        "verdict": verdict,
-        "paper": rule.paper,
-        "because_of_pruning": "",
-        "collapsed": "\n".join(_collapsed(findings, rule)),
-    }
+    cards = f"{_named(rule.card)} minus {_named(rule.than)}"
+    row = row_of(rule.claim, rule.measure, cards, found, verdict, rule.paper)
+    row["collapsed"] = "\n".join(_collapsed(findings, rule))
     if rule.control:
         control = difference(findings, rule.measure, *rule.control)
         sign = rule.sign or (1 if found and found.mean > 0 else -1)  # one that differs, this way
@@ -145,6 +133,26 @@ def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
         )
         row["because_of_pruning"] = "yes" if same else "not shown"
     return row
+
+
+def row_of(
+    claim: str, measure: str, cards: str, found: Estimate | None, verdict: str, paper: str
+) -> dict[str, Any]:
+    """A row of the table of claims; its difference in points."""
+    return {
+        "claim": claim,
+        "measure": MEASURES[measure],
+        "cards": cards,
+        "n": found.n if found else 0,
+        "difference": found and found.mean,
+        "low": found and found.low,
+        "high": found and found.high,
+        "smallest": found and found.smallest,
+        "largest": found and found.largest,
+        "verdict": verdict,
+        "paper": paper,
+        "because_of_pruning": "",
+    }
 
 
 def _constant(findings: Findings, group: Group) -> bool:
