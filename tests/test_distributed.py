@@ -61,3 +61,29 @@ def test_realizations_on_two_processes_equal_those_on_one_bit_for_bit():
 @pytest.mark.parametrize("split", [1, 4])
 def test_two_processes_are_near_one_with_as_many_devices(split):
     assert_near(train(2, 2, split), *train(1, 4, split))
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_see_one_folder_are_refused(tmp_path):
+    """They save together, and would wait for each other for ever."""
+    config = HERE.parent / "configs" / "quickstart.py"
+    command = [
+        sys.executable,
+        "-m",
+        "cards_jax.main",
+        f"--config={config}",
+        "--config.baseline=None",
+    ]
+    command += [f"--coordinator_address=localhost:{free_port()}", "--num_processes=2"]
+    workers = [
+        subprocess.Popen(
+            [*command, f"--process_id={i}", f"--workdir={tmp_path / str(i)}"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"},
+        )
+        for i in range(2)
+    ]
+    said = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [2, 2]
+    assert all("processes 1 do not see the folder of process 0" in text for text in said)
