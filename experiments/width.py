@@ -50,9 +50,18 @@ def cell(kind, width, scale):
 def rules(scale):
     narrow, wide = scale.widths[0], scale.widths[-1]
     at = lambda kind, width: cell(kind, width, scale)
+    dense = at("dense", wide), at("dense", narrow)  # which gain with width, too
     text = "{} gains robustness with width"
     return [
-        Rule(text.format(LABELS[k]), "corrupted", at(k, wide), at(k, narrow), 1) for k in KINDS[1:]
+        Rule(
+            text.format(LABELS[k]),
+            "corrupted",
+            at(k, wide),
+            at(k, narrow),
+            1,
+            control=(at(k, wide), at(k, narrow), *dense),
+        )
+        for k in KINDS[1:]
     ]
 
 
