@@ -78,7 +78,7 @@ def defaults() -> ConfigDict:
     c.pruning.cycles = 3  # of dense_cyclic
     c.pruning.begin = 0.1  # of gmp: shares of the training
     c.pruning.end = 0.75
-    c.pruning.every = 100  # steps
+    c.pruning.every = 100  # steps; fewer in short trainings
     c.pruning.distribution = "uniform"  # over layers, or "erk": of ft, random, snip
     c.pruning.saliency_batches = 1  # of snip
     c.pruning.block = 4  # M of nm

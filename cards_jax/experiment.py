@@ -112,9 +112,8 @@ def _dense_results(c: ConfigDict, d: Data) -> list[dict[str, Any]]:
 
 
 def _cards_of(run: Path, wanted: Collection[str]) -> dict[str, Path]:
-    """{identity: file} of these cards of a run, by their names."""
-    by_id = {path.stem.rpartition("_")[2]: path for path in run.glob(f"cards/*{hand.SUFFIX}")}
-    return {k: by_id[k] for k in wanted if k in by_id}
+    """{identity: file} of these cards of a run."""
+    return {k: path for k, path in hand.by_identity(run / "cards").items() if k in wanted}
 
 
 def _measures(c: ConfigDict) -> bool:

@@ -97,6 +97,11 @@ def _padded(x, size: int):
     return np.concatenate([x, *[x[-1:]] * (size - len(x))])
 
 
+def by_identity(folder: Path) -> dict[str, Path]:
+    """{identity of a realization: its file} of a run's cards, whose names end in it."""
+    return {path.stem.rpartition("_")[2]: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
 def find(places: Sequence[str | Path]) -> list[Path]:
     """Card files, from files, folders of card files and run folders; ConfigError where a place has none."""
     found: list[Path] = []

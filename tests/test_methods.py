@@ -303,6 +303,7 @@ def test_blocks_take_the_sparsities_that_they_name(block):
         for sparsity in (exact, float(f"{exact:g}"), round(exact, 3)):
             assert nm.kept_of_block(sparsity, block) == n
     assert nm.kept_of_block(0.49, block) is None
+    assert nm.kept_of_block(0.9999, block) is None  # which would leave nothing
 
 
 @settings(deadline=None)

@@ -24,9 +24,9 @@ init = pruning.init
 
 
 def kept_of_block(sparsity: float, block: int) -> int | None:
-    """N for a fraction removed, of blocks of M weights; None where that is no whole number. 0.333 is near 1/3."""
+    """N for a fraction removed, of blocks of M weights; None where that is no whole number from 1; 0.333 is 1/3."""
     exact = block * (1 - float(sparsity))
-    return round(exact) if abs(exact - round(exact)) < NEAR * block else None
+    return (round(exact) or None) if abs(exact - round(exact)) < NEAR * block else None
 
 
 def check(c: ConfigDict) -> None:

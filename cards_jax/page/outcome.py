@@ -144,8 +144,8 @@ def _heats(path: Path) -> Heats:
 
 
 def _sizes(folder: Path, results: list[Row], notes: list[str]) -> list[tuple[Row, size.Table]]:
-    """(result, sizes) of the cards that the results are about; their files end in the result's identity."""
-    by_id = {path.stem.rpartition("_")[2]: path for path in sorted(folder.glob(f"*{hand.SUFFIX}"))}
+    """(result, sizes) of the cards that the results are about."""
+    by_id = hand.by_identity(folder)
     found = []
     for result in results:
         file = by_id.get(result.get("id"))
