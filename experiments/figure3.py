@@ -15,7 +15,7 @@ import sys
 import jax
 import numpy as np
 from lab import command, decks, deckwork, draw
-from lab.deckwork import network, sparsity
+from lab.deckwork import network
 from lab.plan import Experiment
 
 from cards_jax.corruptions import SEVERITIES
@@ -31,11 +31,10 @@ def runs(scale):
 
 def figure(findings, out):
     scale = findings.scale
-    kinds = deckwork.cards_of(findings, network(scale), sparsity(scale), (METHOD,))
-    hands = decks.members(kinds[deckwork.NAMES[METHOD]], SIZE)
-    if not hands:
+    hand = deckwork.first_deck(findings, METHOD, SIZE)
+    if not hand:
         return []
-    deck, data = decks.of_cards(hands[0], scale.references)
+    deck, data = decks.of_cards(hand, scale.references)
     with draw.figure(9.2, 2.75 * len(SETS) + 0.4) as fig:
         grid = fig.subplots(len(SETS), 4, width_ratios=[1.0, 1.7, 1.3, 1.5])
         for line, (name, severity) in zip(grid, SETS, strict=True):
@@ -49,14 +48,8 @@ def figure(findings, out):
         ):
             axes.set_title(title)
         text = f"{network(scale)}, {len(deck)} LRR cards; batches of {decks.BATCH} images."
-        draw.caption(fig, draw.about(findings, text, _one(hands[0])))
+        draw.caption(fig, draw.about(findings, text, deckwork.of_one(hand)))
         return draw.save(fig, draw.stem(out, "figure3"))
-
-
-def _one(hand):
-    """Which deck is shown."""
-    seeds = sorted({card.result["seed"] for card in hand})
-    return f"one deck, of the cards of seeds {', '.join(map(str, seeds))}: no interval"
 
 
 def _line(line, deck, images, name, data):

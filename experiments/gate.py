@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 from lab import command, decks, deckwork, draw
-from lab.deckwork import network, sparsity
+from lab.deckwork import network
 from lab.plan import Experiment
 
 from cards_jax import deck_table, files, gate
@@ -27,13 +27,11 @@ def runs(scale):
     return deckwork.pair_runs(METHOD, scale)
 
 
-def measured(findings):
-    """{settings: rows of deck_table.measure} of the first deck of two."""
-    scale, found = findings.scale, {}
-    kinds = deckwork.cards_of(findings, network(scale), sparsity(scale), (METHOD,))
-    hands = decks.members(kinds[deckwork.NAMES[METHOD]], 2)
-    for name, settings in gate.NAMED.items() if hands else ():
-        deck, data = decks.of_cards(hands[0], scale.references, settings)
+def measured(findings, hand):
+    """{settings: rows of deck_table.measure} of a deck."""
+    found = {}
+    for name, settings in gate.NAMED.items():
+        deck, data = decks.of_cards(hand, findings.scale.references, settings)
         labels = findings.source.labels
         images = data.test_images[: len(labels)]
         sets = deck_table.with_mixed(decks.trials_of(images, findings.source, BENCHMARK))
@@ -51,13 +49,14 @@ def shares(rows):
 
 
 def figure(findings, out):
-    found, paths = measured(findings), []
+    hand, paths = deckwork.first_deck(findings, METHOD, 2), []
+    if not hand:
+        return []
+    found = measured(findings, hand)
     for name, rows in found.items():
         path = draw.stem(out, f"gate_{name}.csv")
         files.write_atomically(path, deck_table.csv(rows))
         paths.append(path)
-    if not found:
-        return []
     with draw.figure(9.0, 4.2) as fig:
         panels = fig.subplots(1, len(found) + 1, width_ratios=[1] * len(found) + [1.5])
         for axes, (name, rows) in zip(panels, found.items(), strict=False):
@@ -74,7 +73,7 @@ def figure(findings, out):
         bar.set_label("Batches that go to the Gaussian cards (%)")
         _sizes(panels[-1], found)
         text = f"{network(findings.scale)}, one deck of two LRR cards, AugMix and Gaussian."
-        draw.caption(fig, draw.about(findings, text))
+        draw.caption(fig, draw.about(findings, text, deckwork.of_one(hand)))
         return paths + draw.save(fig, draw.stem(out, "gate"))
 
 

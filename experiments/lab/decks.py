@@ -162,9 +162,8 @@ def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.
     def answers(images: np.ndarray) -> np.ndarray:
         """What every deck says, (decks, n)."""
         each_RNK = whole.each(images)
-        if (
-            gated
-        ):  # what a card of each group gets of each image; the last, for cards of none, is nothing
+        if gated:
+            # What a card of each group gets of each image; the last, for cards of none, is nothing.
             share_BA = np.asarray(gated.choose(images).weights) > 0
             share_NA = np.repeat(share_BA, BATCH, 0)[: len(images)]
             share_NA = np.pad(share_NA, [(0, 0), (0, 1)]).astype(np.float32)

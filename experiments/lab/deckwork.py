@@ -9,7 +9,7 @@ from cards_jax.deck_plot import LARGEST, SMALLEST
 from cards_jax.evaluate import bootstrap
 from cards_jax.evaluate.bootstrap import Estimate
 from lab import collect, decks, draw, verdict
-from lab.collect import Findings
+from lab.collect import Card, Findings
 from lab.decks import ADAPTIVE, AGNOSTIC, AUGMENTS, Decks
 from lab.plan import Run
 from lab.recipes import family
@@ -46,6 +46,19 @@ def pair_runs(method: str, scale: Scale) -> list[Run]:
     """Cards of one method with both augmentations, of which one deck is shown."""
     mine = runs(network(scale), sparsity(scale), scale, (method,))
     return [run for run in mine if not run.name.startswith((DENSE, f"tune_{DENSE}"))]
+
+
+def first_deck(findings: Findings, method: str, size: int) -> list[Card]:
+    """The cards of the one deck of a method that is shown; [] where cards are missing."""
+    scale = findings.scale
+    kinds = cards_of(findings, network(scale), sparsity(scale), (method,))
+    return next(iter(decks.members(kinds[NAMES[method]], size)), [])
+
+
+def of_one(hand: Sequence[Card]) -> str:
+    """What a caption says of a single deck in the place of a number of seeds."""
+    seeds = ", ".join(map(str, sorted({card.result["seed"] for card in hand})))
+    return f"one deck, of the cards of seeds {seeds}: no interval"
 
 
 def cards_of(findings: Findings, network: str, sparsity: float, methods: Sequence[str] = ()):
