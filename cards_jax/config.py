@@ -64,6 +64,9 @@ def defaults() -> ConfigDict:
     c.model.affine = placeholder(bool)  # learnable BatchNorm; None is the method's custom
     c.model.bias = placeholder(bool)  # of the last layer; None follows `affine`
     c.model.gamma = "ones"  # initial BatchNorm scale: "ones" or "uniform"
+    c.model.unpruned = ()  # layers that are never pruned, by name or pattern, as ("fc", "layer1_*")
+    c.model.weights = placeholder(str)  # card file that every realization begins with; None: random
+    c.model.weights_hash = placeholder(str)  # of that file, filled in by the run
 
     c.popup = ConfigDict()
     c.popup.weight_init = placeholder(str)  # None: signed_constant for ep, kaiming_normal for bp
@@ -147,6 +150,7 @@ def defaults() -> ConfigDict:
 NOT_IDENTITY = (
     *("name", "workdir", "baseline", "dense", "checkpoint", "log", "combine", *AXES),
     *("data.dir", "data.download", "data.cache_dir", "data.title", "evaluate.batch_size"),
+    "model.weights",  # known by its hash
     *("evaluate.corruptions", "evaluate.corruption_images", "evaluate.corruptions_dir"),
     "evaluate.frost",
     *("compute.group_size", "compute.batch_split", "compute.devices", "compute.deterministic"),

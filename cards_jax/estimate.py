@@ -49,7 +49,7 @@ def state_shapes(c: ConfigDict, recipe: Recipe) -> train.TrainState:
     # What a method is given are masks at most: as large as those that pruning starts with.
     init = getattr(pruning if hasattr(method, "given") else method, "init", None)
     init = init and partial(init, c)
-    return jax.eval_shape(lambda s: train.deal(s, {}, whole, init, saves), scalars)
+    return jax.eval_shape(lambda s: train.deal(s, {}, (), whole, init, saves), scalars)
 
 
 def need_of(c: ConfigDict, recipe: Recipe, phase: Phase) -> Need:

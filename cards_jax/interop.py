@@ -230,7 +230,7 @@ def _mask(params: Tree, mask: str | Mapping[str, np.ndarray] | None, places: Tab
     found = {}
     for key, x in unwrapped(mask).items():
         place = places.get(key)
-        if place is None or place.part != "params" or place.sides is None:
+        if place is None or place.part != "params" or not prunable(place.path):
             raise ValueError(f"mask {key}: no weight that can be pruned")
         if not place.fits(x.shape):
             raise ValueError(f"mask {key}: got shape {x.shape}, expected {place.torch}")

@@ -63,6 +63,10 @@ class CardFile:
         """Probabilities (N, K), as `logits` has it."""
         return jax.nn.softmax(self.logits(images))
 
+    def save(self, path: str | Path, weights: str = "auto") -> None:
+        """Write it as a packed file; `weights` and errors are those of `encode`."""
+        save(path, self.card, self.spec, self.meta, weights, self.origin)
+
 
 def checked(images: Array | np.ndarray, image_HWC: tuple[int, int, int]) -> Array | np.ndarray:
     """Images (N, H, W, C), uint8 or floats in [0, 1]; ValueError where they are anything else.

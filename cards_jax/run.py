@@ -25,6 +25,7 @@ from cards_jax import (
     folder,
     methods,
     models,
+    pretrained,
     realizations,
 )
 from cards_jax.config import ConfigError, Point
@@ -35,7 +36,15 @@ from cards_jax.log import RunLog
 from cards_jax.metrics import MetricsLog
 from cards_jax.realizations import Layout
 from cards_jax.signals import Signals, Stopped
-from cards_jax.trainer import Trainer, distinct, phases_of, recipe_of, spec_of, trained_as
+from cards_jax.trainer import (
+    Trainer,
+    distinct,
+    layer_shapes,
+    phases_of,
+    recipe_of,
+    spec_of,
+    trained_as,
+)
 
 
 def layout_of(c: ConfigDict, d: Data, count: int, group: int = 0) -> Layout:
@@ -106,8 +115,12 @@ def check(c: ConfigDict, d: Data) -> None:
     # Both ask what rests on the data: steps of an epoch, shapes of layers.
     points, method = config.points(c), methods.method(c.method)
     phases_of(c, points, steps_per_epoch(c, d))
+    spec = spec_of(c, d)
+    if not layer_shapes(spec):
+        raise ConfigError(f"model.unpruned={c.model.unpruned}: allowed are fewer than all layers")
     if hasattr(method, "given"):
-        method.given(c, spec_of(c, d), points)
+        method.given(c, spec, points)
+    pretrained.load(c, spec)
     if c.log.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise ConfigError(
             'log.tensorboard=True: needs tensorboardX: pip install "cards_jax[tensorboard]"'

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from cards_jax import container, forms, layout, npz, pack
 from cards_jax.layout import Entry
 from cards_jax.plain import csv_text
-from cards_jax.tree import prunable
+from cards_jax.tree import is_kernel
 
 COLUMNS = ("layer", "weights", "kept", "density", "paper bytes", "true bytes")
 COLUMNS += ("mask", "values", "gain")
@@ -134,7 +134,7 @@ def table(source: Source, name: str | None = None) -> Table:
     with pack.reasons(name):
         whole = bytes(source) if given else container.read(source)
         contents, _ = layout.read(whole)
-        entries = {path: entry for path, entry in contents.params.items() if prunable(path)}
+        entries = {path: entry for path, entry in contents.params.items() if is_kernel(path)}
         layers = tuple(_row(path, entry) for path, entry in entries.items())
         rest = (*_rest(contents), Row("header", values=container.header_bytes(whole)))
         return Table(name, layers, rest, sum(entry.entropy for entry in entries.values()))
@@ -143,7 +143,7 @@ def table(source: Source, name: str | None = None) -> Table:
 def _row(path: str, entry: Entry) -> Row:
     paper = paper_bytes(entry.kept, forms.paper_bits(entry.form))
     parts = entry.mask_bytes, entry.value_bytes, entry.gain_bytes
-    return Row(path.removesuffix("/kernel"), entry.size, entry.kept, paper, *parts)
+    return Row(path.rpartition("/")[0], entry.size, entry.kept, paper, *parts)
 
 
 def _rest(contents: layout.Contents) -> list[Row]:
@@ -154,7 +154,7 @@ def _rest(contents: layout.Contents) -> list[Row]:
     batchnorm = sum(entry.bytes for entry in contents.stats.values())
     biases = 0
     for path, entry in contents.params.items():
-        if not prunable(path):
+        if not is_kernel(path):
             norm = path.rpartition("/")[0] in norms
             batchnorm, biases = batchnorm + norm * entry.bytes, biases + (not norm) * entry.bytes
     return [Row("BatchNorm", values=batchnorm), Row("biases", values=biases)]

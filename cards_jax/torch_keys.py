@@ -13,10 +13,11 @@ import numpy as np
 
 from cards_jax import models
 from cards_jax.models import Spec
-from cards_jax.tree import flatten, prunable
+from cards_jax.tree import KERNEL, UNPRUNED, flatten, is_kernel, prunable
 
 LEAF = {
-    "kernel": "weight",
+    KERNEL: "weight",
+    UNPRUNED: "weight",
     "scale": "weight",
     "bias": "bias",
     "mean": "running_mean",
@@ -97,7 +98,7 @@ def _reads_a_map(
     if flattened is None:
         return None
     height, width, channels = flattened(spec)
-    linear = [path for path, shape in shapes.items() if prunable(path) and len(shape) == 2]
+    linear = [path for path, shape in shapes.items() if is_kernel(path) and len(shape) == 2]
     fitting = [path for path in linear if shapes[path][0] == height * width * channels]
     if linear and not fitting:
         raise ValueError(
@@ -108,7 +109,7 @@ def _reads_a_map(
 
 def _in_torch(path, shape, flat, linear_4d) -> tuple[tuple[int, ...], tuple[int, int] | None]:
     """(shape in PyTorch, sides) of one of our arrays."""
-    if not prunable(path):
+    if not is_kernel(path):
         return shape, None
     if len(shape) == 4:
         height, width, inputs, outputs = shape

@@ -115,14 +115,19 @@ def keep_at(step: Array, clock: Clock, keep_U: Array) -> Array:
 
 
 def deal(
-    scalars: Scalars, given: Tree, recipe: Recipe, init=None, saves: tuple[str, ...] = ()
+    scalars: Scalars,
+    given: Tree,
+    weights: tuple[Tree, Tree] | tuple[()],
+    recipe: Recipe,
+    init=None,
+    saves: tuple[str, ...] = (),
 ) -> TrainState:
     """A fresh card, which also stands in for the cards that phases will save.
 
     `init(card, start)` is the method's own beginning, if it has one; `given` is what the method brings along for this
-    realization, such as a mask that another run found.
+    realization, such as a mask that another run found. weights: (params, stats) to begin with, () for random ones.
     """
-    params, stats = recipe.model.init(stream(scalars.seed, INIT))
+    params, stats = weights or recipe.model.init(stream(scalars.seed, INIT))
     nothing = map_leaves(lambda _: None, params)
     card = Card(params, nothing, nothing, stats)
     if init is not None:

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import augment, methods, models, train
+from cards_jax import augment, methods, models, pretrained, train
 from cards_jax.card import Card
-from cards_jax.config import Point
+from cards_jax.config import ConfigError, Point
 from cards_jax.data import Data
 from cards_jax.evaluate import clean
 from cards_jax.models import Spec
@@ -31,7 +31,7 @@ def spec_of(c: ConfigDict, data: Data) -> Spec:
     affine = method.AFFINE if c.model.affine is None else c.model.affine
     affine = affine and family.NORMALISED
     bias = affine if c.model.bias is None else c.model.bias
-    return Spec(
+    spec = Spec(
         name=c.model.name,
         width=c.model.width or models.width(c.model.name),
         num_classes=c.model.num_classes or len(data.classes),
@@ -42,6 +42,11 @@ def spec_of(c: ConfigDict, data: Data) -> Spec:
         mean=data.mean,
         std=data.std,
     )
+    try:
+        unpruned = models.layers_like(spec, c.model.unpruned) if c.model.unpruned else ()
+    except ValueError as error:
+        raise ConfigError(f"model.unpruned: {error}") from None
+    return pretrained.normalised(c, dataclasses.replace(spec, unpruned=unpruned))
 
 
 def recipe_of(c: ConfigDict, spec: Spec, layout: Layout) -> Recipe:
@@ -145,6 +150,7 @@ class Trainer:
         self.size = sum(int(np.prod(s)) for s in self.shapes)
         self.compile_seconds = 0.0
         self._c, self._programs = c, {}
+        self._weights = layout.replicate(pretrained.load(c, self.spec))
         self._train = layout.replicate((data.train_images, data.train_labels))
         self._sets = {"test": self._placed(data.test_images, data.test_labels)}
         if len(data.holdout_images):
@@ -204,7 +210,7 @@ class Trainer:
         if hasattr(self.method, "given"):
             padded = self.layout.pad(stage.points, whole=len(stage.points) == len(group.points))
             given = self.layout.put(self.method.given(self._c, self.spec, padded))
-        return f, (True, True), (stage.scalars, given)
+        return f, (True, True, False), (stage.scalars, given, self._weights)
 
     def origin(self, point: Point) -> Origin | None:
         """Where the card's random weights came from, for a method whose weights are never trained."""

@@ -42,9 +42,17 @@ def unflatten(arrays: dict[str, Any]) -> Tree:
     return tree
 
 
+KERNEL, UNPRUNED = "kernel", "unpruned_kernel"  # leaves of convolution and linear layers
+
+
 def prunable(path: str) -> bool:
     """Convolution and linear kernels are pruned; biases and BatchNorm never are (every original agrees)."""
-    return path.rsplit("/", 1)[-1] == "kernel"
+    return path.rsplit("/", 1)[-1] == KERNEL
+
+
+def is_kernel(path: str) -> bool:
+    """Whether it is a kernel, prunable or of a layer that a network leaves unpruned."""
+    return path.rsplit("/", 1)[-1] in (KERNEL, UNPRUNED)
 
 
 def only_prunable(params: Tree) -> Tree:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cards_jax import augment, corruptions, data, methods, models, realizations
+from cards_jax import augment, corruptions, data, methods, models, pretrained, realizations
 from cards_jax.config import AXES, HUGE, TINY, ConfigError, assign, flat, in_range, one_of, points
 from cards_jax.models import convolution
 
@@ -168,6 +168,7 @@ def validate(c: ConfigDict) -> ConfigDict:
                 f"{field}=True: model.name={c.model.name!r} has no BatchNorm and no biases; allowed is None or False"
             )
     _make_absolute(c)
+    pretrained.check(c)
     method = methods.method(c.method)
     if hasattr(method, "check"):
         method.check(c)

@@ -34,6 +34,7 @@ RANKS = [
     {"pack", "size", "levels", "gate"},
     {"equal_bytes"},
     {"methods", "realizations", "checkpoint", "interop"},
+    {"pretrained"},
     {"validation"},
     {"train", "report", "hand", "commands", "deck_program"},
     {"deck"},

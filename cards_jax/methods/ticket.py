@@ -79,6 +79,7 @@ NETWORK = (
     "width",
     "num_classes",
     "image_HWC",
+    "unpruned",
 )  # fields of a spec that decide a mask's shapes
 
 

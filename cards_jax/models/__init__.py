@@ -14,9 +14,10 @@ TORCH          {dialect: (our module path, spec) -> the module's name there}: th
 
 import dataclasses
 import difflib
+import fnmatch
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import ModuleType
 from typing import NamedTuple
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cards_jax.tree import Tree
+from cards_jax.tree import KERNEL, UNPRUNED, Tree, flatten, is_kernel, unflatten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Spec:
     image_HWC: shape of one image.
     affine, bias: learnable BatchNorm scale and bias (and, in VGGs, biases under it); bias of the last layer.
     gamma: initial BatchNorm scale, "ones" or "uniform" on [0, 1).
+    unpruned: layers that are never pruned; their kernels bear the name tree.UNPRUNED.
     mean, std: per-channel constants that normalise images in [0, 1].
     """
 
@@ -49,6 +51,7 @@ class Spec:
     gamma: str = "ones"
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    unpruned: tuple[str, ...] = ()
 
 
 class Model(NamedTuple):
@@ -111,16 +114,49 @@ def build(
 
     def init(key: Array) -> tuple[Tree, Tree]:
         variables = net.init(key, jnp.zeros((1, *spec.image_HWC)), False)
-        return dict(variables["params"]), dict(variables.get("stats", {}))
+        return named(dict(variables["params"]), spec), dict(variables.get("stats", {}))
 
     def apply(params: Tree, stats: Tree, images: Array, train: bool) -> tuple[Array, Tree]:
         if images.dtype == jnp.uint8:
             images = images / jnp.float32(255)
         x = ((images - mean) / std).astype(dtype)
-        logits, changed = net.apply({"params": params, "stats": stats}, x, train, mutable=["stats"])
+        own = {"params": unnamed(params), "stats": stats}
+        logits, changed = net.apply(own, x, train, mutable=["stats"])
         return logits.astype(jnp.float32), dict(changed.get("stats", stats))
 
     return Model(init, apply)
+
+
+def named(params: Tree, spec: Spec) -> Tree:
+    """Parameters as a card has them: kernels of unpruned layers bear a name of their own, so that no rule is needed."""
+    leaves = flatten(params)
+    for layer in spec.unpruned:
+        leaves[f"{layer}/{UNPRUNED}"] = leaves.pop(f"{layer}/{KERNEL}")
+    return unflatten(leaves) if spec.unpruned else params
+
+
+def unnamed(params: Tree) -> Tree:
+    """Parameters as the network has them: the inverse of `named`."""
+    leaves = {path: x for path, x in flatten(params).items() if path.endswith(f"/{UNPRUNED}")}
+    if not leaves:
+        return params
+    plain = {path: x for path, x in flatten(params).items() if path not in leaves}
+    return unflatten(plain | {path.replace(UNPRUNED, KERNEL): x for path, x in leaves.items()})
+
+
+def layers_like(spec: Spec, patterns: Sequence[str]) -> tuple[str, ...]:
+    """The convolution and linear layers whose names fit one of these patterns, as `fc` or `layer1_*/conv1`.
+
+    Raises ValueError, naming all layers, for a pattern that fits none.
+    """
+    params, _ = shapes(dataclasses.replace(spec, unpruned=()))
+    there = [path.removesuffix(f"/{KERNEL}") for path in flatten(params) if is_kernel(path)]
+    for pattern in patterns:
+        if not fnmatch.filter(there, pattern):
+            raise ValueError(
+                f"{pattern!r} is no layer; allowed are {', '.join(there)}, and patterns of them"
+            )
+    return tuple(x for x in there if any(fnmatch.fnmatchcase(x, p) for p in patterns))
 
 
 def shapes(spec: Spec) -> tuple[Tree, Tree]:

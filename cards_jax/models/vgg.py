@@ -1,7 +1,7 @@
 """VGG-11, -13, -16, -19 for small images, as open_lth builds them: no max-pool after the last group, one linear layer.
 
 With learnable BatchNorm the convolutions have biases under it, as published; those of edge-popup and biprop have none.
-(open_lth leaves the last layer of a VGG unpruned by default; here every kernel is prunable.)
+(open_lth leaves the last layer of a VGG unpruned by default; here every kernel is prunable: `model.unpruned`.)
 """
 
 import re
