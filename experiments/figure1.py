@@ -45,6 +45,11 @@ def rules(scale):
         as_gmp = (f"dense_{network}_as_gmp", 0.0)
         text = f"GMP loses robustness to dense of its learning rate ({network})"
         found.append(Rule(text, "corrupted", at("gmp"), as_gmp, -1))
+        text = f"FT loses robustness to FT that removes nothing ({network})"
+        found.append(Rule(text, "corrupted", at("ft"), (f"ft_{network}_whole", 0.0), -1))
+        text = f"LRR keeps or gains robustness to dense of its cycles and rates ({network})"
+        as_lrr = (f"dense_{network}_cyclic_as_lrr", 0.0)
+        found.append(Rule(text, "corrupted", at("lrr"), as_lrr, 1))
         for kind in ("ep_layerwise", "ep_global", "bp_layerwise", "bp_global"):
             text = f"{LABELS[kind]} gains robustness ({network})"
             found.append(Rule(text, "corrupted", at(kind), dense, 1))

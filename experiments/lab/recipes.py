@@ -153,13 +153,14 @@ def varied(run: Run, tag: str, label: str, fields: Fields, role: str = MAIN) -> 
     )
 
 
-def at_rate_of_gmp(dense: Run, gmp: Run) -> Run:
-    """Dense with the learning rate and weight decay that were chosen for GMP, which may not be dense's own.
+def tuned_as(control: Run, method: Run) -> Run:
+    """A control with the learning rate and weight decay that were chosen for a method, which may not be its own."""
+    return dataclasses.replace(control, tuned_by=method.tuned_by)
 
-    GMP is one training of dense's length from dense's start: beside the masks, only its tuning differs.
-    """
-    control = varied(dense, "as_gmp", "dense, GMP's learning rate", {}, CONTROL)
-    return dataclasses.replace(control, tuned_by=gmp.tuned_by)
+
+def at_rate_of_gmp(dense: Run, gmp: Run) -> Run:
+    """Dense with GMP's tuning: GMP is one training of dense's length from dense's start, so only the masks differ."""
+    return tuned_as(varied(dense, "as_gmp", "dense, GMP's learning rate", {}, CONTROL), gmp)
 
 
 def cycles_of(count: int, scale: Scale) -> dict[str, Any]:
@@ -179,27 +180,32 @@ def steps_of(run: Run, scale: Scale) -> tuple[int, int]:
 
 def epochs_to(count: int, run: Run, scale: Scale) -> int:
     """Epochs of all trainings of LRR to level `count`, to the nearest: what follows the first is rewound, not whole."""
-    whole, epoch = steps_of(run, scale)
+    steps, epoch = steps_of(run, scale)
     rewound = scale.iterative.get("pruning.rewind_steps", 0)
-    return round(((count + 1) * whole - count * rewound) / epoch)
+    return round(((count + 1) * steps - count * rewound) / epoch)
 
 
 def controls(network: str, scale: Scale, runs: Sequence[Run]) -> list[Run]:
     """What the methods of Figure 1 have to be held against, at the highest sparsity, each with its method's tuning.
 
-    dense for twice as long; the learning-rate cycles of lrr without pruning; dense at gmp's learning rate; gmp and ft
-    with lrr's total epochs, to the nearest; random masks, and those of lrr shuffled within their layers, for one
-    training.
+    dense for twice as long; the learning-rate cycles of lrr without pruning, with dense's tuning and with lrr's; dense
+    at gmp's learning rate; ft that removes nothing; gmp and ft with lrr's total epochs, to the nearest; random masks,
+    and those of lrr shuffled within their layers, for one training.
     """
     main = {run.name: run for run in runs}
     dense, gmp, ft, lrr = (main.get(f"{k}_{network}") for k in ("dense", "gmp", "ft", "lrr"))
     most, epochs = levels_to(scale.high, scale), epochs_of("lrr", network, scale)
     total, one = epochs_to(most, lrr, scale), {"sparsity": (scale.high,)}
+    cycles = cycles_of(most, scale)
     longer = lambda n: {"epochs": n, **_stretched(network, scale, n / epochs)}
     found = [
         varied(dense, "twice", "dense, twice the epochs", longer(2 * epochs), CONTROL),
-        varied(dense, "cyclic", "dense, LRR's cycles", cycles_of(most, scale), CONTROL),
+        varied(dense, "cyclic", "dense, LRR's cycles", cycles, CONTROL),
+        tuned_as(
+            varied(dense, "cyclic_as_lrr", "dense, LRR's cycles and rates", cycles, CONTROL), lrr
+        ),
         at_rate_of_gmp(dense, gmp),
+        varied(ft, "whole", "FT, nothing removed", {"sparsity": (0.0,)}, CONTROL),
         varied(gmp, "long", "GMP, LRR's epochs", {**longer(total), **one}, CONTROL),
         varied(ft, "long", "FT, LRR's epochs", {"finetune.epochs": total - epochs, **one}, CONTROL),
         varied(
