@@ -13,6 +13,7 @@ from cards_jax.heat import Heat
 
 POINT = summary.POINT
 RINGS = {"all": (0, 9), "low": (0, 1 / 3), "mid": (1 / 3, 2 / 3), "high": (2 / 3, 9)}
+ERROR, CHANGE = "viridis", "RdBu_r"  # colours of errors, and of differences
 COLUMNS = ("card", "eps", "ring", "n", "error_mean", "error_min", "error_max", "to_dense")
 
 
@@ -128,22 +129,40 @@ def draw(
 ) -> list[Path]:
     """STEM.{png,svg}, errors, and STEM_difference.{png,svg}, percentage points above dense; the paths.
 
-    Rows are methods and sparsities, columns norms, as in Figure 2 of the paper; blue is less error.
+    Rows are methods and sparsities, columns norms, as in Figure 2 of the paper.
     """
     shown = [*([dense] if dense else []), *found]
     if not shown:
         return []  # all diverged
     about = f"{title}, {images} images"
     maps = [(row.label, 100 * row.errors.mean(0)) for row in shown]
-    paths = _grid(stem, maps, s, about, "Error (%)", "jet", (0, 100))
+    paths = _grid(stem, maps, s, about, "Error (%)", ERROR, span([m for _, m in maps]))
     if dense and found:
         base = dense.errors.mean(0)
         changes = [(row.label, 100 * (row.errors.mean(0) - base)) for row in found]
         most = max(1.0, *(float(np.abs(change).max()) for _, change in changes))
         label = "Error minus that of dense (points)"
         name = stem.with_name(f"{stem.name}_difference")
-        paths += _grid(name, changes, s, about, label, "RdBu_r", (-most, most))
+        paths += _grid(name, changes, s, about, label, CHANGE, (-most, most))
     return paths
+
+
+def span(maps: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Limits of one colour scale for errors in percent: all that occur, to the next multiples of 5."""
+    low, high = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
+    return 5 * np.floor(low / 5), max(5 * np.ceil(high / 5), 5 * np.floor(low / 5) + 5)
+
+
+def panel(axes: Any, values: np.ndarray, colours: str, limits: tuple[float, float]) -> Any:
+    """One map (H, W), frequency 0 in its middle, ticks in cycles per image; what a colour bar is made of."""
+    H, W = values.shape
+    edges = (-(W // 2) - 0.5, (W - 1) // 2 + 0.5, (H - 1) // 2 + 0.5, -(H // 2) - 0.5)
+    style = {"cmap": colours, "vmin": limits[0], "vmax": limits[1], "extent": edges}
+    picture = axes.imshow(values, interpolation="nearest", **style)
+    axes.grid(False)
+    axes.set_xticks([-(W // 4), 0, W // 4])
+    axes.set_yticks([-(H // 4), 0, H // 4])
+    return picture
 
 
 def _grid(
@@ -155,17 +174,11 @@ def _grid(
     colours: str,
     limits: tuple[float, float],
 ) -> list[Path]:
-    _, H, W = maps[0][1].shape
-    edges = (-(W // 2) - 0.5, (W - 1) // 2 + 0.5, (H - 1) // 2 + 0.5, -(H // 2) - 0.5)
-    style = {"cmap": colours, "vmin": limits[0], "vmax": limits[1], "extent": edges}
     with figures.figure(1.6 * len(s.eps) + 1.2, 1.6 * len(maps) + 0.7) as figure:
         grid = figure.subplots(len(maps), len(s.eps), squeeze=False, sharex=True, sharey=True)
         for number, (line, (name, errors)) in enumerate(zip(grid, maps, strict=True)):
             for axes, values, eps in zip(line, errors, s.eps, strict=True):
-                picture = axes.imshow(values, interpolation="nearest", **style)
-                axes.grid(False)
-                axes.set_xticks([-(W // 4), 0, W // 4])
-                axes.set_yticks([-(H // 4), 0, H // 4])
+                picture = panel(axes, values, colours, limits)
                 if number == 0:
                     axes.set_title(rf"$\epsilon$ = {eps:g}")
             line[0].set_ylabel(name)

@@ -31,7 +31,7 @@ def figure(findings, out):
     for network in scale.networks:
         rows = [(LABELS[k], findings.group(f"{k}_{network}", scale.middle)) for k in COMPRESSED]
         dense = findings.group(f"dense_{network}")
-        text = f"{network}, {100 * scale.middle:.3g}% sparse"
+        text = f"{network}, {100 * scale.middle:.4g}% sparse"
         paths += draw.heatmaps(findings, out, f"eps_{network}", rows, dense, text)
     return paths
 

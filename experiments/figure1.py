@@ -60,28 +60,17 @@ def rules(scale):
 
 
 def figure(findings, out):
-    networks, paths = findings.scale.networks, []
+    networks = findings.scale.networks
     kinds = [(kind, LABELS[kind]) for kind in COMPRESSED]
-    for name, controlled in (("figure1", False), ("figure1_controls", True)):
-        with draw.figure(max(3.1 * len(networks), 6.4), 5.2) as fig:
-            grid = fig.subplots(2, len(networks), squeeze=False, sharex="col")
-            for column, network in zip(grid.T, networks, strict=True):
-                lines = [(f"{kind}_{network}", label) for kind, label in kinds]
-                if controlled:
-                    mine = [r for r in findings.runs(CONTROL) if f"_{network}_" in r.name]
-                    lines = [(r.name, r.label) for r in mine]
-                    lines += [(f"lrr_{network}", "LRR")]
-                for axes, value in zip(
-                    column, (findings.clean_of, findings.robust_of), strict=True
-                ):
-                    draw.against(axes, findings, lines, f"dense_{network}", value)
-                column[0].set_title(network, loc="left")
-                column[0].set_xlabel("")
-            grid[0, 0].set_ylabel("Accuracy to dense (points)")
-            grid[1, 0].set_ylabel("Robustness to dense (points)")
-            draw.legend(fig, 4)
-            draw.caption(fig, draw.about(findings, "Bars: smallest to largest seed."))
-            paths += draw.save(fig, draw.stem(out, name))
+    methods = lambda n: [(f"{kind}_{n}", label) for kind, label in kinds]
+    controls_of = lambda n: [
+        *((r.name, r.label) for r in findings.runs(CONTROL) if f"_{n}_" in r.name),
+        (f"lrr_{n}", "LRR"),
+    ]
+    paths = []
+    for name, lines in (("figure1", methods), ("figure1_controls", controls_of)):
+        columns = [(n, lines(n), f"dense_{n}") for n in networks]
+        paths += draw.panels(findings, draw.stem(out, name), columns)
     return paths
 
 

@@ -38,7 +38,7 @@ def figure(findings, out):
         axes = fig.subplots()
         areas = deckwork.bubbles(axes, found)
         draw.legend(fig, 3)
-        text = f"{network(scale)}, {100 * sparsity(scale):.3g}% sparse. {areas} Hollow: agnostic."
+        text = f"{network(scale)}, {100 * sparsity(scale):.4g}% sparse. {areas} Hollow: agnostic."
         draw.caption(fig, draw.about(findings, text))
         return paths + draw.save(fig, draw.stem(out, "figure4"))
 

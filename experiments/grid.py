@@ -62,26 +62,14 @@ def rules(scale):
 
 
 def figure(findings, out):
-    scale = findings.scale
-    paths = []
+    scale, paths = findings.scale, []
     for network in networks(scale):
-        with draw.figure(8.2, 5.0) as fig:
-            grid = fig.subplots(2, len(AUGMENTS), squeeze=False, sharey="row", sharex=True)
-            for column, (augment, name) in zip(grid.T, AUGMENTS.items(), strict=True):
-                lines = [(f"{k}_{network}_{augment}", LABELS[k]) for k in methods(scale)]
-                base = f"dense_{network}_{augment}"
-                for axes, value in zip(
-                    column, (findings.clean_of, findings.robust_of), strict=True
-                ):
-                    draw.against(axes, findings, lines, base, value)
-                column[0].set_title(name, loc="left")
-                column[0].set_xlabel("")
-            grid[0, 0].set_ylabel("Accuracy to dense (points)")
-            grid[1, 0].set_ylabel("Robustness to dense (points)")
-            draw.legend(fig, 3)
-            text = f"{network}, dense of the same augmentation. Bars: smallest to largest seed."
-            draw.caption(fig, draw.about(findings, text))
-            paths += draw.save(fig, draw.stem(out, f"grid_{network}"))
+        columns = []
+        for augment, name in AUGMENTS.items():
+            lines = [(f"{k}_{network}_{augment}", LABELS[k]) for k in methods(scale)]
+            columns.append((name, lines, f"dense_{network}_{augment}"))
+        text = f"{network}, dense of the same augmentation."
+        paths += draw.panels(findings, draw.stem(out, f"grid_{network}"), columns, text)
     return paths
 
 

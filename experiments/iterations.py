@@ -70,11 +70,11 @@ def figure(findings, out):
     cyclic = [(n, findings.group(f"dense_{scale.one}_cycles{n}")) for n in counts(scale)]
     lines = [(LABELS[m], of(m)) for m in ITERATIVE] + [("dense, as many trainings", cyclic)]
     dense = findings.group(f"dense_{scale.one}")
-    label = f"Prune-rewind iterations to {100 * scale.middle:.3g}%"
+    label = f"Prune-rewind iterations to {100 * scale.middle:.4g}%"
     paths = draw.over_numbers(findings, out, "iterations", lines, label, dense)
     for m in ITERATIVE:
         rows = [(f"{n} iterations", cards) for n, cards in of(m)]
-        text = f"{LABELS[m]}, {scale.one}, {100 * scale.middle:.3g}% sparse"
+        text = f"{LABELS[m]}, {scale.one}, {100 * scale.middle:.4g}% sparse"
         paths += draw.heatmaps(findings, out, f"iterations_{m}", rows, dense, text)
     return paths
 

@@ -69,12 +69,15 @@ def rules(scale):
 
 def figure(findings, out):
     lines = [(LABELS[m], [(100 * x, cards) for x, cards in of(findings, m)]) for m in ITERATIVE]
+    ends, name = shares(findings.scale), f"dense_{findings.scale.one}_cyclic_k"
+    cyclic = [(100 * x, findings.group(f"{name}{1000 * x:g}")) for x in (ends[0], ends[-1])]
+    lines.append(("dense, the same cycles", cyclic))
     dense = findings.group(f"dense_{findings.scale.one}")
     label = "Rewind point K (% of a training)"
     paths = draw.over_numbers(findings, out, "rewind_point", lines, label, dense)
     for m in ITERATIVE:
         rows = [(f"K = {100 * x:g}%", cards) for x, cards in of(findings, m)]
-        text = f"{LABELS[m]}, {findings.scale.one}, {100 * findings.scale.middle:.3g}% sparse"
+        text = f"{LABELS[m]}, {findings.scale.one}, {100 * findings.scale.middle:.4g}% sparse"
         paths += draw.heatmaps(findings, out, f"rewind_point_{m}", rows, dense, text)
     return paths
 

@@ -318,20 +318,23 @@ class Planted:
         rng = np.random.default_rng(0)
         level = rng.uniform(0.2, 0.8, 5)
         luck = rng.random((5, images))
+        self.decay = {}
         self.right = {
             "a": luck < (level + better)[:, None],
             "b": luck < level[:, None],
         }
 
     def group(self, run, sparsity):
-        return [PlantedCard(seed, right) for seed, right in enumerate(self.right[run])]
+        decay = self.decay.get(run, 1e-4)
+        return [PlantedCard(seed, right, decay) for seed, right in enumerate(self.right[run])]
 
 
 class PlantedCard:
     emptied = ()
 
-    def __init__(self, seed, right):
+    def __init__(self, seed, right, decay):
         self.result, self._right = {"seed": seed}, right
+        self.result |= {"learning_rate": 0.1, "weight_decay": decay}
 
     def right(self, names):
         return self._right.astype(float)
@@ -466,6 +469,7 @@ def test_the_summary_says_how_far_from_dense_every_group_is():
             card.config.augment = augment
         text = summary.means(findings)
         assert ("FT, augmix" in text) == ("DENSE, plain" in text) == said
+    assert summary.bases(findings) == {("dense", 0.0)}
     alone = dataclasses.replace(findings, cards=tuple(made[:5]))
     assert summary.relative(alone) == "" and summary.markdown(alone).count("\n| ") == 3
     # A dense control, which may be trained otherwise, takes no place of dense cards that are missing.
@@ -476,7 +480,29 @@ def test_the_summary_says_how_far_from_dense_every_group_is():
         made[i] = dataclasses.replace(
             card, run=dataclasses.replace(card.run, role=CONTROL), result=card.result
         )
-    assert summary.relative(dataclasses.replace(findings, cards=tuple(made))) == ""
+    controlled = dataclasses.replace(findings, cards=tuple(made))
+    assert summary.relative(controlled) == "" and summary.bases(controlled) == set()
+
+
+def test_cards_of_several_widths_have_no_dense_group_in_common():
+    """A page then shows no difference to dense: that of another width would be none of method."""
+    right = np.ones(40)
+    made = [known(m, s, 0, right) for m, s in (("dense", 0.0), ("lrr", 0.5))]
+    wide = [known(m, s, 0, right) for m, s in (("dense", 0.0), ("lrr", 0.5))]
+    for card in wide:
+        card.config.model.width = 16
+    wide = [
+        dataclasses.replace(c, run=dataclasses.replace(c.run, name=f"{c.run.name}_w16"))
+        for c in wide
+    ]
+    findings = lambda cards: Findings("planted", SMOKE, "planted", tuple(cards), None, None, ())
+    assert summary.bases(findings(made)) == {("dense", 0.0)}
+    assert summary.bases(findings([*made, *wide])) == set()
+    control = [
+        dataclasses.replace(c, run=dataclasses.replace(c.run, role=CONTROL)) for c in wide[:1]
+    ]
+    assert summary.bases(findings([*made, *control])) == {("dense", 0.0)}
+    assert summary.bases(findings(made[1:])) == set()
 
 
 @pytest.mark.parametrize("images, decided", [(10, False), (400, True)])
@@ -868,3 +894,18 @@ def test_what_is_given_changes_no_run(name, scale):
     scale = SCALES[scale]
     given = dataclasses.replace(scale, given={"data.name": scale.data or "cifar10"})
     assert loaded(name).runs(given) == loaded(name).runs(scale)
+
+
+def test_a_control_of_other_rates_is_none():
+    """What a control with another weight decay shows is not due to pruning alone."""
+    planted = Planted(0.1)
+    planted.right["c"] = planted.right["b"]
+    rule = verdict.Rule(
+        "gains", "corrupted", ("a", 0.0), ("b", 0.0), 1, control=(("a", 0.0), ("c", 0.0))
+    )
+    assert verdict.judge(planted, [rule])[0]["because_of_pruning"] == "yes"
+    planted.decay = {"c": 5e-4}
+    found = verdict.judge(planted, [rule])[0]
+    assert found["because_of_pruning"] == "not shown: rates differ"
+    planted.right["c"] = planted.right["a"]  # where it shows nothing, rates are no matter
+    assert verdict.judge(planted, [rule])[0]["because_of_pruning"] == "not shown"

@@ -150,8 +150,9 @@ def _of_run(part: Part, number: int) -> Html:
     if each:
         labels = cards_of(each)
         views = {"accuracy": shaded(each, "Accuracy by corruption", f"{identity}-each")}
-        if labels[0].startswith("dense") and len(labels) > 1:
-            views["difference to dense"] = against(each, labels[0], f"{identity}-change")
+        dense = [label for label in labels if label.split()[0] == "dense"]
+        if len(dense) == 1 < len(labels):  # of several it is not clear which
+            views[f"difference to {dense[0]}"] = against(each, dense[0], f"{identity}-change")
         out.append(switched(f"{identity}-view", "Show", views))
         severities = by_severity(part.points, part.cells, labels)
         if severities:

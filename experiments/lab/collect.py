@@ -107,6 +107,12 @@ class Findings:
         return [named[name] for name in found if not roles or named[name].role in roles]
 
     @property
+    def absent(self) -> list[str]:
+        """Runs without a card yet, grids aside."""
+        there = {card.run.name for card in self.cards}
+        return [name for name in self.missing if name not in there and not name.startswith(TUNE)]
+
+    @property
     def corrupted(self) -> tuple[str, ...]:
         """Names of the corruptions."""
         return self.source.names if self.source else ()

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from cards_jax import figures, files, heat_report, tabular
+from cards_jax.evaluate.bootstrap import Estimate
 from cards_jax.evaluate.fourier import Settings
 from cards_jax.figures import figure, save
+from lab import verdict
 from lab.collect import Card, Findings
 
-COLOURS = {  # one for each method, in all figures
+COLOURS = {  # one for each method and control, in all figures
     "dense": "#505050",
     "FT": "#E69F00",
     "GMP": "#D55E00",
@@ -23,10 +25,20 @@ COLOURS = {  # one for each method, in all figures
     "EP (global)": "#7FCBAE",
     "BP (layerwise)": "#AA4499",
     "BP (global)": "#DDA0CF",
+    "dense, twice the epochs": "#000000",
+    "dense, LRR's cycles": "#7F7F7F",
+    "dense, LRR's cycles and rates": "#B5B5B5",
+    "dense, GMP's learning rate": "#8C564B",
+    "FT, nothing removed": "#C7A76C",
+    "GMP, LRR's epochs": "#882255",
+    "FT, LRR's epochs": "#999933",
+    "random masks": "#332288",
+    "LRR's masks, shuffled": "#44AA99",
 }
 COLOURS_OF = figures.COLOURS  # by number
 MARKERS = "osD^vP*X"
 WRAP = 5  # maps of one norm that fit into one line
+PAIRED = "Paired by seed; thin bars: smallest to largest seed, thick: 95% interval; arrows: a layer is lost."
 
 
 def colour(label: str, number: int, beside: Sequence[str] = ()) -> str:
@@ -43,7 +55,7 @@ def kept(sparsity: float) -> float:
 
 def ticks(axes: Any, sparsities: Sequence[float]) -> None:
     """Ticks at sparsities, in percent."""
-    axes.set_xticks([kept(s) for s in sparsities], [f"{100 * s:.3g}" for s in sparsities])
+    axes.set_xticks([kept(s) for s in sparsities], [f"{100 * s:.4g}" for s in sparsities])
     axes.set_xlabel("Sparsity (%)")
 
 
@@ -60,8 +72,15 @@ def caption(fig: Any, text: str) -> None:
     fig.supxlabel(textwrap.fill(text, width), x=0.01, ha="left", fontsize=6.5, color="#707070")
 
 
-def about(findings: Findings, more: str = "", n: str = "") -> str:
-    """What every caption says: data, corruptions, images, and how many seeds, or `n` in their place."""
+def about(
+    findings: Findings,
+    more: str = "",
+    n: str = "",
+    corrupted: bool = True,
+    runs: Sequence[str] | None = None,
+) -> str:
+    """What every caption says: data, corruptions (of what shows them), images, how many seeds, or `n` instead, and
+    which of its runs (None: of all) have no cards yet."""
     counts = sorted({len(cards) for cards in findings.groups.values()})
     seeds = (
         f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}" if counts else "0"
@@ -70,44 +89,77 @@ def about(findings: Findings, more: str = "", n: str = "") -> str:
     images = f", {' or '.join(f'{n:,}' for n in trained)} training images" if trained else ""
     n = n or f"n = {seeds} seeds"
     text = f"{findings.title}{images}, scale {findings.scale.name}, {n}."
-    if findings.source:
+    if findings.source and corrupted:
         text += f" Corrupted: {findings.source.name}; {len(findings.source.labels):,} images."
-    if findings.missing:
-        text += f" Not finished: {', '.join(findings.missing)}."
+    if absent := [name for name in findings.absent if runs is None or name in runs]:
+        text += f" Not there yet: {', '.join(absent)}."
     return f"{text} {more}".strip()
 
 
 def against(
-    axes: Any,
-    findings: Findings,
-    lines: Sequence[tuple[str, str]],
-    base: str,
-    value,
-    span: float = 0.0,
+    axes: Any, findings: Findings, lines: Sequence[tuple[str, str]], base: str, measure: str
 ) -> None:
-    """Lines (run, label) over sparsity: the difference of every card to the mean of the dense ones, in points.
+    """Lines (run, label) over sparsity: differences to the dense cards of the same seeds, in points, as tables have
+    them. Thin bars reach from the smallest to the largest seed, thick ones are 95% intervals.
 
-    value: (cards) -> fractions (R,).
+    measure: of verdict.MEASURES. Groups that lost a layer stand at the lower edge, with their number.
     """
     dense = findings.group(base)
     if not dense:
         return
-    zero = 100 * value(dense)
-    axes.axhspan(*(np.array([zero.min(), zero.max()]) - zero.mean()), color="#808080", alpha=0.12)
     axes.axhline(0, color="#505050", linewidth=0.9, linestyle=(0, (4, 2)))
     shown = sorted({s for run, _ in lines for s in findings.sparsities(run)})
-    width = (kept(shown[-1]) - kept(shown[0]) if len(shown) > 1 else 1) * 0.012
-    labels = [label for _, label in lines]
+    width = (kept(shown[-1]) - kept(shown[0]) if len(shown) > 1 else 1) * 0.018
+    labels, lost = [label for _, label in lines], []
     for i, (run, label) in enumerate(lines):
-        own = findings.sparsities(run)
-        if not own:
+        found = [
+            (s, e, verdict.constant(findings, (run, s)))
+            for s in findings.sparsities(run)
+            if (e := verdict.difference(findings, measure, (run, s), (base, 0.0)))
+        ]
+        if not found:
             continue
         shift = (i - (len(lines) - 1) / 2) * width
-        values = [100 * value(findings.group(run, s)) - zero.mean() for s in own]
         style = {"color": colour(label, i, labels), "marker": MARKERS[i % len(MARKERS)]}
-        bars(axes, [kept(s) + shift for s in own], values, label, **style)
+        alive = [(kept(s) + shift, e) for s, e, constant in found if not constant]
+        _estimates(axes, alive, label, **style)
+        lost += [(kept(s) + shift, e.mean, style) for s, e, constant in found if constant]
+    _below(axes, lost)
     ticks(axes, shown)
-    axes.set_title(f"{100 * value(dense).mean():.2f}% dense", fontsize=7, loc="right")
+    axes.set_title(
+        f"{100 * values_of(findings, measure, dense).mean():.2f}% dense", fontsize=7, loc="right"
+    )
+
+
+def values_of(findings: Findings, measure: str, cards: Sequence[Card]) -> np.ndarray:
+    """Clean or corrupted accuracies (R,), fractions."""
+    return {"clean": findings.clean_of, "corrupted": findings.robust_of}[measure](cards)
+
+
+def _estimates(axes: Any, points: Sequence[tuple[float, Estimate]], label: str, **style) -> None:
+    """Means with their extremes, and their intervals where there are seeds enough for one."""
+    x = [x for x, _ in points]
+    mean, low, high = (
+        np.array([getattr(e, k) for _, e in points]) for k in ("mean", "smallest", "largest")
+    )
+    thin = {"markersize": 4, "capsize": 2, "elinewidth": 0.8, "linewidth": 1.0, **style}
+    axes.errorbar(x, mean, yerr=figures.reach(mean, low, high), label=label, **thin)
+    for at, e in points:
+        if e.n >= verdict.SEEDS:
+            axes.plot([at, at], [e.low, e.high], color=style["color"], linewidth=2.6, alpha=0.45)
+
+
+def _below(axes: Any, lost: Sequence[tuple[float, float, dict]]) -> None:
+    """Arrows at the lower edge, with a number each, for means that would squeeze everything else."""
+    if not lost:
+        return
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.16 * (high - low), high)
+    for i, (x, mean, style) in enumerate(lost):
+        height = 0.02 + 0.06 * (i % 2)
+        where = {"transform": axes.get_xaxis_transform(), "color": style["color"]}
+        axes.plot([x], [height], marker="v", markersize=4, linestyle="none", **where)
+        axes.text(x, height, f"{mean:.0f}  ", ha="right", va="center", fontsize=6, **where)
 
 
 def legend(fig: Any, columns: int = 5) -> None:
@@ -156,45 +208,47 @@ def heatmaps(
     table = heat_report.markdown(records, settings, findings.title, images)
     files.write_atomically(stem(out, f"{name}.md"), table)
     files.write_atomically(out / f"{name}.csv", tabular.csv_table(records, heat_report.COLUMNS))
-    caption_ = about(findings, f"{text}; {images} images, mean over seeds.")
+    flat = [
+        label for label, cards in shown if 2 * sum(bool(c.emptied) for c in cards) >= len(cards)
+    ]
+    if flat:
+        text += f"; a layer is lost, and answers are constant: {', '.join(flat)}"
+    caption_ = about(
+        findings, f"{text}; {images} images, mean over seeds.", corrupted=False, runs=()
+    )
     maps = [(label, mean_heat(cards)) for label, cards in shown]
     paths = [out / f"{name}.md"]
-    paths += _maps(stem(out, name), maps, eps, caption_, "Error (%)", "jet", (0, 100))
+    limits = heat_report.span([m for _, m in maps])
+    paths += _maps(stem(out, name), maps, eps, caption_, "Error (%)", heat_report.ERROR, limits)
     if dense and rows:
         zero = mean_heat(dense)
         maps = [(label, mean_heat(cards) - zero) for label, cards in rows]
         most = max(1.0, *(float(np.abs(m).max()) for _, m in maps))
-        label = "Error to dense (points)"
+        label, limits = "Error to dense (points)", (-most, most)
         where = stem(out, f"{name}_difference")
-        paths += _maps(where, maps, eps, caption_, label, "RdBu_r", (-most, most))
+        paths += _maps(where, maps, eps, caption_, label, heat_report.CHANGE, limits)
     return paths
 
 
 def _maps(where, maps, eps, text, label, colours, limits) -> list[Path]:
     """A column for each map and a line for each norm; of one norm the maps go on in a second line."""
-    _, H, W = maps[0][1].shape
-    edges = (-(W // 2) - 0.5, (W - 1) // 2 + 0.5, (H - 1) // 2 + 0.5, -(H // 2) - 0.5)
-    style = {"cmap": colours, "vmin": limits[0], "vmax": limits[1], "extent": edges}
     wrapped = len(eps) == 1 and len(maps) > WRAP
     columns, lines = (-(-len(maps) // 2), 2) if wrapped else (len(maps), len(eps))
-    with figure(max(1.25 * columns + 0.9, 4.5), 1.4 * lines + 0.7) as fig:
+    with figure(max(1.25 * columns + 0.9, 4.5), 1.4 * lines + 0.8) as fig:
         grid = fig.subplots(lines, columns, squeeze=False, sharey=True)
         panels = list(grid.flat) if wrapped else list(grid.T.flat)
         cells = [(name, errors[e]) for name, errors in maps for e in range(len(eps))]
         for axes, (name, values) in zip(panels, cells, strict=False):
-            picture = axes.imshow(values, interpolation="nearest", **style)
+            picture = heat_report.panel(axes, values, colours, limits)
             if wrapped or axes.get_subplotspec().is_first_row():
                 axes.set_title(name, fontsize=8)
-            axes.grid(False)
-            axes.set_xticks([-(W // 4), 0, W // 4])
-            axes.set_yticks([-(H // 4), 0, H // 4])
             axes.tick_params(labelsize=6)
         for axes in panels[len(cells) :]:
             axes.set_axis_off()
         for i, axes in enumerate(grid[:, 0]):
             axes.set_ylabel(rf"$\epsilon$ = {eps[0 if wrapped else i]:g}", fontsize=8)
         fig.colorbar(picture, ax=grid, label=label, aspect=11 * lines, pad=0.01)
-        caption(fig, text)
+        caption(fig, f"Axes: frequency in cycles per image. {text}")
         return save(fig, where)
 
 
@@ -203,10 +257,11 @@ def over_sparsity(
 ) -> list[Path]:
     """NAME.{png,svg}: clean accuracy and robustness of runs (run, label) over sparsity, relative to dense."""
 
-    def panel(axes: Any, value: Callable) -> None:
-        against(axes, findings, lines, base, value)
+    def panel(axes: Any, measure: str) -> None:
+        against(axes, findings, lines, base, measure)
 
-    return _pair(findings, out, name, panel, ("Accuracy", "Robustness"), " to dense (points)")
+    labels = ("Accuracy to dense (points)", "Robustness to dense (points)")
+    return _pair(findings, out, name, panel, labels, PAIRED)
 
 
 def over_numbers(
@@ -218,15 +273,22 @@ def over_numbers(
     dense: Sequence[Card] = (),
     logarithmic: bool = False,
 ) -> list[Path]:
-    """NAME.{png,svg}: accuracy and robustness of lines (label, [(x, cards)]) over any number, with the dense mean."""
+    """NAME.{png,svg}: accuracy and robustness of lines (label, [(x, cards)]) over any number, with the dense mean.
+
+    Lines are set apart a little, so that their bars do not hide each other.
+    """
     numbers = sorted({x for _, points in lines for x, _ in points})
     labels = [line for line, _ in lines]
+    step = 0.012 * (math.log(numbers[-1] / numbers[0]) if logarithmic else numbers[-1] - numbers[0])
+    moved = lambda x, by: x * math.exp(by * step) if logarithmic else x + by * step
 
-    def panel(axes: Any, value: Callable) -> None:
+    def panel(axes: Any, measure: str) -> None:
+        value = lambda cards: values_of(findings, measure, cards)
         for i, (line, points) in enumerate(lines):
             there = [(x, 100 * value(cards)) for x, cards in points if cards]
             if there:
                 x, values = zip(*there, strict=True)
+                x = [moved(at, i - (len(lines) - 1) / 2) for at in x]
                 style = {"color": colour(line, i, labels), "marker": MARKERS[i % len(MARKERS)]}
                 bars(axes, x, values, line, **style)
         if dense:
@@ -238,26 +300,47 @@ def over_numbers(
         axes.set_xticks(numbers, [f"{x:g}" for x in numbers])
         axes.set_xlabel(label)
 
-    more = " Dashes: dense mean." if dense else ""
-    return _pair(findings, out, name, panel, ("Accuracy", "Corrupted accuracy"), " (%)", more)
+    more = "Bars: smallest to largest seed." + " Dashes: dense mean." * bool(dense)
+    return _pair(findings, out, name, panel, ("Accuracy (%)", "Corrupted accuracy (%)"), more)
 
 
 def _pair(
     findings: Findings,
     out: Path,
     name: str,
-    panel: Callable[[Any, Callable], None],
+    panel: Callable[[Any, str], None],
     labels: tuple[str, str],
-    unit: str,
-    more: str = "",
+    more: str,
 ) -> list[Path]:
     """NAME.{png,svg}: what `panel` draws of clean accuracy, and beside it of robustness."""
     with figure(6.8, 3.6) as fig:
-        pair = fig.subplots(1, 2)
-        measures = (findings.clean_of, findings.robust_of)
-        for axes, value, text in zip(pair, measures, labels, strict=True):
-            panel(axes, value)
-            axes.set_ylabel(text + unit)
+        for axes, measure, label in zip(
+            fig.subplots(1, 2), ("clean", "corrupted"), labels, strict=True
+        ):
+            panel(axes, measure)
+            axes.set_ylabel(label)
         legend(fig, 3)
-        caption(fig, about(findings, f"Bars: smallest to largest seed.{more}"))
+        caption(fig, about(findings, more))
         return save(fig, stem(out, name))
+
+
+def panels(
+    findings: Findings,
+    where: Path,
+    columns: Sequence[tuple[str, Sequence[tuple[str, str]], str]],
+    more: str = "",
+) -> list[Path]:
+    """WHERE.{png,svg}: a column for each (title, lines, base), accuracy above and robustness below, as `against`."""
+    with figure(max(3.1 * len(columns), 6.4), 5.2) as fig:
+        grid = fig.subplots(2, len(columns), squeeze=False, sharex="col", sharey="row")
+        for pair, (title, lines, base) in zip(grid.T, columns, strict=True):
+            for axes, measure in zip(pair, ("clean", "corrupted"), strict=True):
+                against(axes, findings, lines, base, measure)
+            pair[0].set_title(title, loc="left")
+            pair[0].set_xlabel("")
+        grid[0, 0].set_ylabel("Accuracy to dense (points)")
+        grid[1, 0].set_ylabel("Robustness to dense (points)")
+        legend(fig, 4)
+        named = [run for _, lines, _ in columns for run, _ in lines]
+        caption(fig, about(findings, f"{more} {PAIRED}".strip(), runs=named))
+        return save(fig, where)

@@ -9,12 +9,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cards_jax import files, pack, robust_summary, robust_tables, size, summary
+from cards_jax import files, pack, robust_summary, robust_tables, size
 from cards_jax.page import about, curves, heat, matrix, outcome, tables, weights
 from cards_jax.page.document import document
 from cards_jax.page.html import Html, Section, details, join, section, tag
 from cards_jax.page.outcome import Heats
-from lab import draw, sweep
+from cards_jax.summary import told_apart
+from lab import draw, summary, sweep
 from lab.collect import Card, Findings
 from lab.plan import Place, Run, arguments
 
@@ -78,16 +79,19 @@ def _metrics(findings: Findings) -> list[tuple[str, list]]:
     return [(label, outcome.read(path).metrics) for label, path in there]
 
 
-def _is_dense(card: Card) -> bool:
-    return card.result.get("method") == "dense"
+def _split(findings: Findings, alive: Sequence[Card]) -> tuple[list[Card], list[Card]]:
+    """(dense cards that all others can be compared with, the others): no controls, and none where cards of several
+    widths or augmentations have a dense group each."""
+    bases = summary.bases(findings)
+    is_base = lambda card: (card.run.name, card.result["sparsity"]) in bases
+    return [c for c in alive if is_base(c)], [c for c in alive if not is_base(c)]
 
 
 def _corruptions(findings: Findings, alive: Sequence[Card]) -> Section | None:
     """Every kind of card by corruption and severity."""
     if findings.source is None or any(card.score is None for card in alive) or not alive:
         return None
-    dense = [card.score for card in alive if _is_dense(card)]
-    others = [card.score for card in alive if not _is_dense(card)]
+    dense, others = ([card.score for card in cards] for cards in _split(findings, alive))
     found = robust_summary.summarise(findings.source, findings.title, others, dense)
     text = robust_tables.texts(found)["corruptions.md"]
     part = matrix.Part(findings.experiment, tables.read(text), found.rows, found.cells)
@@ -97,8 +101,7 @@ def _corruptions(findings: Findings, alive: Sequence[Card]) -> Section | None:
 def _heatmaps(findings: Findings, alive: Sequence[Card]) -> Section | None:
     if any(card.heat is None for card in alive) or not alive:
         return None
-    dense = [card.heat for card in alive if _is_dense(card)]
-    others = [card.heat for card in alive if not _is_dense(card)]
+    dense, others = ([card.heat for card in cards] for cards in _split(findings, alive))
     images = alive[0].heat.wrong.shape[-1]
     known = {"eps": list(findings.wanted.eps), "images": images, "data": findings.title}
     held = Heats([*others, *dense], len(dense), known)
@@ -107,7 +110,7 @@ def _heatmaps(findings: Findings, alive: Sequence[Card]) -> Section | None:
 
 def _sizes(alive: Sequence[Card]) -> dict[str, list[size.Table]]:
     configs = [pack.meta(card.path).get("config") or {} for card in alive]
-    results = summary.told_apart([card.result for card in alive], configs)
+    results = told_apart([card.result for card in alive], configs)
     pairs = zip(results, (size.table(card.path, card.path.name) for card in alive), strict=True)
     return weights.kinds(list(pairs))
 

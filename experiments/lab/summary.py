@@ -103,6 +103,18 @@ def _dense(findings: Findings, group: Group) -> Group | None:
     return None
 
 
+def bases(findings: Findings) -> set[Group]:
+    """The dense groups that all cards of their network are compared with: those of networks that have only one."""
+    networks: dict[str, set[Group | None]] = {}
+    for _, group in _groups(findings):
+        card, base = findings.group(*group)[0], _dense(findings, group)
+        if not base and card.config.method == "dense":
+            base = group
+        if card.run.role != CONTROL:
+            networks.setdefault(card.config.model.name, set()).add(base)
+    return {base for found in networks.values() if len(found) == 1 for base in found if base}
+
+
 def _kind(findings: Findings, group: Group) -> tuple[str, int, str]:
     c = findings.group(*group)[0].config
     return c.model.name, c.model.width, c.augment

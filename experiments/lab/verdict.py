@@ -20,6 +20,8 @@ from cards_jax.evaluate.bootstrap import Estimate
 from lab.collect import Card, Findings, collapsed
 
 SEEDS = 5
+DRAWS = 20_000  # of the bootstrap; fewer of many images
+WEIGHTS = 4 * 10**7  # numbers that these take at most
 AGREES, DISAGREES, UNDECIDED = "agrees", "disagrees", "undecided"
 MISSING = "no cards"
 MEASURES = {
@@ -37,8 +39,9 @@ class Rule:
     than `most` points.
 
     control: two groups whose difference has to have that sign too before it may be called an effect of pruning: they
-    were trained for equally long. Or four, the first two minus the other two, where the claim is about more of what
-    makes a training longer. paper: the number that the paper gives, in words.
+    were trained for equally long, and count where learning rate and weight decay are the same. Or four, the first two
+    minus the other two, where the claim is about more of what makes a training longer. paper: the number that the paper
+    gives, in words.
     """
 
     claim: str
@@ -72,7 +75,10 @@ def difference(findings: Findings, measure: str, *groups: Group) -> Estimate | N
     return bootstrap.difference(a, b, _weights(a.shape[1]), paired=True)
 
 
-_weights = functools.lru_cache(maxsize=3)(bootstrap.image_weights)
+@functools.lru_cache(maxsize=3)
+def _weights(images: int) -> np.ndarray:
+    """So many draws that an interval's end moves by less than 0.02 points with the generator's seed."""
+    return bootstrap.image_weights(images, int(np.clip(WEIGHTS // images, bootstrap.DRAWS, DRAWS)))
 
 
 def _each(findings: Findings, measure: str, card: Card) -> np.ndarray:
@@ -115,7 +121,7 @@ def judge(findings: Findings, rules: Sequence[Rule]) -> list[dict[str, Any]]:
 def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
     found = difference(findings, rule.measure, rule.card, rule.than)
     verdict = answer(found, rule.sign, rule.within, rule.most)
-    if rule.measure == "uneven" and any(_constant(findings, g) for g in (rule.card, rule.than)):
+    if rule.measure == "uneven" and any(constant(findings, g) for g in (rule.card, rule.than)):
         verdict = UNDECIDED  # the map of a constant answer is flat whatever the method did
     cards = f"{_named(rule.card)} minus {_named(rule.than)}"
     row = row_of(rule.claim, rule.measure, cards, found, verdict, rule.paper)
@@ -124,14 +130,17 @@ def _judged(findings: Findings, rule: Rule) -> dict[str, Any]:
         control = difference(findings, rule.measure, *rule.control)
         sign = rule.sign or (1 if found and found.mean > 0 else -1)  # one that differs, this way
         same = verdict in (AGREES, DISAGREES) and answer(control, sign) == verdict
-        pairs = zip(rule.control[::2], rule.control[1::2], strict=True)
+        pairs = list(zip(rule.control[::2], rule.control[1::2], strict=True))
         differences = [f"{_named(a)} minus {_named(b)}" for a, b in pairs]
         row["control"] = ", less ".join(differences)
         row["control_difference"] = control and control.mean
         row["control_low"], row["control_high"] = (
             (control.low, control.high) if control else (None, None)
         )
-        row["because_of_pruning"] = "yes" if same else "not shown"
+        alike = all(_rates(findings, a) == _rates(findings, b) for a, b in pairs)
+        row["because_of_pruning"] = "yes" if same and alike else "not shown"
+        if same and not alike:
+            row["because_of_pruning"] += ": rates differ"
     return row
 
 
@@ -155,7 +164,13 @@ def row_of(
     }
 
 
-def _constant(findings: Findings, group: Group) -> bool:
+def _rates(findings: Findings, group: Group) -> set[tuple[float, float]]:
+    """Learning rates and weight decays of a group's cards."""
+    cards = findings.group(*group)
+    return {(card.result["learning_rate"], card.result["weight_decay"]) for card in cards}
+
+
+def constant(findings: Findings, group: Group) -> bool:
     """Whether at least half of a group's cards lost a layer."""
     cards = findings.group(*group)
     return bool(cards) and 2 * sum(bool(card.emptied) for card in cards) >= len(cards)
