@@ -4,7 +4,6 @@ python -m cards_jax.compare RUN_FOLDER ... --baseline=DENSE_RUN_FOLDER [--save=P
 """
 
 import argparse
-import collections
 import json
 import sys
 from pathlib import Path
@@ -31,26 +30,17 @@ def results_of(folders: list[Path]) -> list[dict[str, Any]]:
 
     Runs with one config are one run, such as two that trained different seeds. Runs with another config are never
     averaged: where a table could not tell their realizations apart, as it does not show the length of a training,
-    `run` in each result names them.
+    `run` in each result says in which fields they differ.
     """
-    found, names, clashing = {}, {}, set()
+    found = {}
     for folder in folders:
         payload = payload_of(folder)
-        config = json.dumps(payload.get("config"), sort_keys=True)
-        names.setdefault(config, (payload.get("name", folder.name), folder.resolve().name))
+        own = payload.get("config") or {}
         for result in payload["results"]:
-            found.setdefault((config, result.get("id"), *map(result.get, SCALARS)), result)
-    configs = {}
-    for (config, *_), result in found.items():
-        configs.setdefault(tuple(map(result.get, summary.POINT)), set()).add(config)
-    for several in configs.values():
-        clashing |= several if len(several) > 1 else set()
-    twice = collections.Counter(name for name, _ in names.values())
-    label = lambda config: names[config][twice[names[config][0]] > 1]
-    return [
-        {**result, "run": label(config)} if config in clashing else result
-        for (config, *_), result in found.items()
-    ]
+            key = (json.dumps(own, sort_keys=True), result.get("id"), *map(result.get, SCALARS))
+            found.setdefault(key, (result, own))
+    results, configs = zip(*found.values(), strict=True) if found else ((), ())
+    return summary.told_apart(results, configs)
 
 
 def shared_data(folders: list[Path]) -> None:

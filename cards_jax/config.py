@@ -15,6 +15,7 @@ from ml_collections.config_dict import placeholder
 from cards_jax import augment, files
 
 AXES = ("seeds", "sparsity", "learning_rate", "weight_decay")
+WORDS = ("evaluate.corruptions", "model.unpruned")  # fields that hold several words
 
 
 class ConfigError(ValueError):
@@ -96,7 +97,8 @@ def defaults() -> ConfigDict:
     c.ticket.weights = "original"  # of the same seed, or "fresh"
 
     c.optimizer = ConfigDict()
-    c.optimizer.momentum = 0.9
+    c.optimizer.name = "sgd"  # or "adam", as in PyTorch: decay joins the gradient
+    c.optimizer.momentum = 0.9  # of adam the first beta, of which the second is 0.999
     c.optimizer.nesterov = False
 
     c.schedule = ConfigDict()
@@ -284,6 +286,12 @@ def check_name(field: str) -> None:
 def optional(field: str) -> bool:
     """Whether a field may be None."""
     return flat(defaults())[field] is None
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a flag: `a`, `a,b` or `("a", "b")`."""
+    bare = (word.strip().strip("\"'") for word in text.strip().strip("()[]").split(","))
+    return tuple(word for word in bare if word)
 
 
 def _node(c: ConfigDict, field: str) -> tuple[ConfigDict, str]:

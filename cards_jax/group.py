@@ -14,6 +14,7 @@ from cards_jax.checkpoint import Checkpoints
 from cards_jax.config import Point
 from cards_jax.log import RunLog
 from cards_jax.metrics import MetricsLog
+from cards_jax.phase import passed
 from cards_jax.plain import plain
 from cards_jax.progress import Progress
 from cards_jax.signals import Signals
@@ -116,13 +117,17 @@ class GroupRun:
                 self.group, meta["phase"], arrays.rows(leaves)
             )
             found = self.saves.restore(like)
-        if found is None:
+        if found is None or found[2].get("points", self._identities()) != self._identities():
             return None
         _, state, meta = found
         self.index, self.at = meta["phase"], meta["step"]
         self.state = self.trainer.refit(state, self.group, self.index)
         self.saved = self.done_steps
         return meta["metrics"]
+
+    def _identities(self) -> list[str]:
+        """Of the group's realizations: a checkpoint is theirs alone, whatever its folder is called."""
+        return [config.identity(self.c, point) for point in self.group.points]
 
     @property
     def done_steps(self) -> int:
@@ -223,6 +228,7 @@ class GroupRun:
         if self.saved == self.done_steps:
             return
         meta = {"phase": self.index, "step": self.at, "metrics": self.to.metrics.lengths()}
+        meta["points"] = self._identities()
         self.saves.save(self.done_steps, self.state, meta)
         self.saved, self.saved_at = self.done_steps, time.monotonic()
 
@@ -319,6 +325,10 @@ class GroupRun:
         trained = _means(sums["loss"], sums["steps"], sums["correct"], sums["images"])
         diverged_at = int(sums["diverged_at"])
         found = {"train": trained} | {name: _set_means(s) for name, s in sets.items()}
+        if diverged_at < 0 and not np.isfinite(found["test"]["loss"]):
+            diverged_at = (
+                self.phases[self.index].last - 1
+            )  # by its last step, which nothing followed
         result = {
             "id": config.identity(self.c, point),
             "seed": point.seed,
@@ -332,7 +342,7 @@ class GroupRun:
             "realised_sparsity": 1 - int(sets["test"]["nonzero"]) / total,
             "learning_rate": point.learning_rate,
             "weight_decay": point.weight_decay,
-            "steps": self.done_steps,
+            "steps": sum(self.phases[i].steps for i in passed(self.phases, self.index)),
             **{
                 f"{name}_{what}": plain(found[name][what])
                 for name in ("test", "train", "holdout")

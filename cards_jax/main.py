@@ -88,8 +88,8 @@ def overridden(argument: str) -> str | None:
     return found and found[1]
 
 
-def take_nones(c: ConfigDict | None, argv: list[str]) -> list[str]:
-    """Check the names of overrides; `--config.FIELD=None` is done here, as flags have no word for it."""
+def take_plain(c: ConfigDict | None, argv: list[str]) -> list[str]:
+    """Check the names of overrides; what flags cannot read is done here: `--config.FIELD=None`, and several words."""
     rest, todo = [], list(argv)
     while todo and todo[0] != "--":
         rest.append(todo.pop(0))
@@ -99,8 +99,10 @@ def take_nones(c: ConfigDict | None, argv: list[str]) -> list[str]:
         if c is None:
             raise ConfigError(f"{field}: needs --config=FILE; allowed with --resume is no field")
         config.check_name(field)
-        if rest[-1].endswith("=None") and config.optional(field):
-            config.assign(c, field, None)
+        _, equals, value = rest[-1].partition("=")
+        none = value == "None" and config.optional(field)
+        if none or (equals and field in config.WORDS):
+            config.assign(c, field, None if none else config.words(value))
             rest = [a for a in rest if overridden(a) != field]
     return rest + todo
 
@@ -151,7 +153,7 @@ def parse(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict | None]:
     """Flags and the validated config, None where help was asked for; ConfigError for anything that does not fit."""
     file, argv = take_config(argv)
     c = None if file is None else load_config(file)
-    argv = take_nones(c, argv)
+    argv = take_plain(c, argv)
     values = flags.FlagValues()  # not absl's global ones, so that several runs fit in one process
     try:
         define_flags(values, c, argv)

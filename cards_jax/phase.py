@@ -1,7 +1,7 @@
 """Phase: the one contract that a compression method fulfils. A method is a list of phases."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jax import Array
@@ -120,3 +120,17 @@ class Phase:
     def steps(self) -> int:
         """How many steps it trains."""
         return self.last - self.first
+
+
+def passed(phases: Sequence[Phase], index: int) -> list[int]:
+    """The phases that the cards at the end of phase `index` went through, those of other branches left out."""
+    path = [index]
+    while path[0]:
+        first = path[0]
+        name = phases[first].rules.departs_from
+        if name is not None:  # it begins where the phase began that set the card aside
+            first = max(i for i in range(first) if phases[i].rules.sets_aside == name)
+        path.insert(0, first - 1)
+        if first == 0:
+            return path[1:]
+    return path

@@ -12,7 +12,7 @@ from cards_jax import masks
 from cards_jax.card import Card
 from cards_jax.config import ConfigError, one_of
 from cards_jax.phase import Counts, Entry, Rules, Saved, Shapes, Start, Uniform
-from cards_jax.tree import Tree, map_leaves, only_prunable
+from cards_jax.tree import Tree, fill, map_leaves, only_prunable
 
 DISTRIBUTIONS = ("uniform", "erk")
 
@@ -46,7 +46,7 @@ def chance(card: Card, entry: Entry) -> Tree:
     leaves, treedef = jax.tree.flatten(only_prunable(card.params))
     draw = lambda i, w: jax.random.uniform(jax.random.fold_in(entry.key, i), w.shape)
     drawn = jax.tree.unflatten(treedef, [draw(i, w) for i, w in enumerate(leaves)])
-    return map_leaves(lambda s, w: w if s is None else s, drawn, card.params)
+    return fill(drawn, card.params)
 
 
 @dataclasses.dataclass(frozen=True)

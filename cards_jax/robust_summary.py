@@ -19,7 +19,7 @@ from cards_jax.evaluate import bootstrap, effective, exemplars, potential
 from cards_jax.evaluate.bootstrap import Estimate
 from cards_jax.marks import CLEAN
 from cards_jax.scores import Score
-from cards_jax.summary import POINT, told_apart
+from cards_jax.summary import POINT, order, told_apart
 
 Row = dict[str, Any]
 Weights = Callable[[int], np.ndarray]
@@ -89,9 +89,6 @@ def grouped(scores: Sequence[Score]) -> list[Group]:
     for score, result in zip(scores, results, strict=True):
         point = tuple(result.get(key) for key in POINT)
         found.setdefault((*point, None if score.result else score.name), []).append(score)
-    order = lambda point: [
-        (v is not None, isinstance(v, str), 0 if v is None else v) for v in point
-    ]
     groups = []
     for point in sorted(found, key=order):
         alive = [s for s in found[point] if s.result.get("diverged_at") is None]

@@ -1,7 +1,6 @@
 """A run, from its config to its results: groups of realizations, one after another. Resumes where it stopped."""
 
 import contextlib
-import importlib.util
 import itertools
 import secrets
 import shutil
@@ -121,10 +120,6 @@ def check(c: ConfigDict, d: Data) -> None:
     if hasattr(method, "given"):
         method.given(c, spec, points)
     pretrained.load(c, spec)
-    if c.log.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise ConfigError(
-            'log.tensorboard=True: needs tensorboardX: pip install "cards_jax[tensorboard]"'
-        )
 
 
 @contextlib.contextmanager
@@ -239,8 +234,10 @@ class Run:
     def _begin(self, points: list[Point], layout: Layout) -> Record:
         """Record a group before its first step: what it holds never changes, so that a resume is exact."""
         mesh, taken = [layout.rows, layout.split], self.path / "checkpoints"
-        free = (n for n in itertools.count() if not (taken / f"group_{n}").exists())
-        name = f"group_{realizations.agree(next(free))}"
+        known = {record.name for record in self.state.groups}  # though its checkpoints may be gone
+        names = (f"group_{n}" for n in itertools.count())
+        free = (name for name in names if name not in known and not (taken / name).exists())
+        name = f"group_{realizations.agree(int(next(free).removeprefix('group_')))}"
         self._forget_shared(points)
         record = Record(name, points, layout.group, mesh, self.metrics.lengths(), self.versions)
         self.state.groups.append(record)

@@ -213,7 +213,8 @@ def _batch(held: Hand, batch_size: int, rows: int) -> int:
     """Images that one card computes at a time on one device: as even as they come, so that few are padding."""
     most = max(1, min(batch_size, MOST_AT_ONCE // (1 if held.layout().loop else len(held))))
     own = -(-rows // jax.device_count())
-    return -(-own // -(-own // most))
+    even = -(-own // -(-own // most))
+    return even if even < 64 else min(even + -even % 8, most)  # convolutions divide it into pieces
 
 
 def piece_size(source: Source) -> int:

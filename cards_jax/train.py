@@ -31,6 +31,7 @@ class Recipe:
     batch_size: int
     views: Callable = augment.views("standard")
     smoothing: float = 0.0
+    optimizer: str = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
     dtype: str = "float32"
@@ -103,10 +104,12 @@ def stream(seed: Array, *path: int | Array) -> Array:
 
 
 def optimizer(recipe: Recipe, weight_decay: Array | float = 0.0) -> optax.GradientTransformation:
-    """SGD as in PyTorch, without the learning rate: decay joins the gradient before the momentum."""
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.trace(recipe.momentum, recipe.nesterov)
-    )
+    """SGD or Adam as in PyTorch, without the learning rate: decay joins the gradient before the momentum."""
+    moments = {
+        "sgd": lambda: optax.trace(recipe.momentum, recipe.nesterov),
+        "adam": lambda: optax.scale_by_adam(recipe.momentum, nesterov=recipe.nesterov),
+    }
+    return optax.chain(optax.add_decayed_weights(weight_decay), moments[recipe.optimizer]())
 
 
 def keep_at(step: Array, clock: Clock, keep_U: Array) -> Array:
@@ -201,7 +204,7 @@ def batch_loss(params: Tree, card: Card, keep: Array, rules: Rules, recipe, imag
 
 
 def step(state: TrainState, rate, weight_decay, keep, at, images, labels, recipe, rules):
-    """One SGD step on a batch of floats. A realization whose loss or gradient is not finite changes no more."""
+    """One step on a batch of floats. A realization whose loss or gradient is not finite changes no more."""
     card = state.card
     grad = jax.value_and_grad(batch_loss, has_aux=True)
     (loss, (stats, correct)), grads = grad(card.params, card, keep, rules, recipe, images, labels)
@@ -273,11 +276,12 @@ def report(state: TrainState) -> dict[str, Array]:
 
 
 def evaluate(state, keep_U, clock: Clock, at, images, labels, measure, recipe, rules):
-    """`measure(predict, images, labels)` on the effective weights at a step, its sums over the batch axis.
+    """`measure(predict, images, labels)` on the effective weights after step `at`, its sums over the batch axis.
 
-    `nonzero` among them is the number of prunable weights that are not zero.
+    They are those of the last step's count, as they were trained: an update that is due at `at` has not come yet.
+    `nonzero` among the sums is the number of prunable weights that are not zero.
     """
-    weights = rules.view(state.card, keep_at(at, clock, keep_U))
+    weights = rules.view(state.card, keep_at(at - 1, clock, keep_U))
     sums = evaluate_weights(weights, state.card.stats, images, labels, measure, recipe)
     return {**sums, "nonzero": nonzero(weights)}
 

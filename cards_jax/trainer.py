@@ -56,6 +56,7 @@ def recipe_of(c: ConfigDict, spec: Spec, layout: Layout) -> Recipe:
         batch_size=c.batch_size,
         views=augment.views(c.augment, **c.get(c.augment, {})),
         smoothing=c.label_smoothing,
+        optimizer=c.optimizer.name,
         momentum=c.optimizer.momentum,
         nesterov=c.optimizer.nesterov,
         dtype=c.compute.dtype,
@@ -295,7 +296,7 @@ class Trainer:
         return self._call(name, f, (True, True, False, False), args)
 
     def recalibrate(self, cards: Card, images: int) -> tuple[Card, jax.Array]:
-        """(cards, shift (R,)): BatchNorm averages anew, on whole batches of at most so many training images."""
+        """(cards, shift (R,)): BatchNorm averages anew, on the whole batches of so many training images, or one."""
         batches = max(1, min(images // self.recipe.batch_size, self.steps_per_epoch))
         f = partial(train.recalibrate, recipe=self.recipe, batches=batches)
         return self._call(f"recalibrate {batches}", f, (True, False), (cards, self._train[0]))

@@ -7,7 +7,18 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cards_jax import augment, corruptions, data, methods, models, pretrained, realizations
-from cards_jax.config import AXES, HUGE, TINY, ConfigError, assign, flat, in_range, one_of, points
+from cards_jax.config import (
+    AXES,
+    HUGE,
+    TINY,
+    WORDS,
+    ConfigError,
+    assign,
+    flat,
+    in_range,
+    one_of,
+    points,
+)
 from cards_jax.models import convolution
 
 AXIS_RANGES = {
@@ -31,7 +42,7 @@ RANGES = {
     "prime.temperature": (0, HUGE, "0 or more"),
     "prime.sigma": (0, HUGE, "0 or more"),
     "batch_size": (1, HUGE, "1 or more"),
-    "epochs": (1, 10**6 + 1, "1 to 1000000"),
+    "epochs": (0, 10**6 + 1, "1 to 1000000, or 0 of method ft with model.weights"),
     "label_smoothing": (0, 1, "from 0 to below 1"),
     "holdout": (0, HUGE, "0 or more"),
     "data.subset": (0, HUGE, "0 (all) or more"),
@@ -104,6 +115,7 @@ def _check_axes(c: ConfigDict) -> None:
 
 def _make_absolute(c: ConfigDict) -> None:
     """Places on the disk, so that a resume finds them from anywhere."""
+    assign(c, "workdir", str(Path(c.workdir).expanduser()))
     for field, words in PLACES.items():
         if (value := flat(c)[field]) and value not in words:
             assign(c, field, str(Path(value).expanduser().absolute()))
@@ -124,6 +136,7 @@ def validate(c: ConfigDict) -> ConfigDict:
     one_of(c, "data.name", data.names())
     one_of(c, "model.name", list(models.families()))
     one_of(c, "model.gamma", ("ones", "uniform"))
+    one_of(c, "optimizer.name", ("sgd", "adam"))
     one_of(c, "schedule.kind", ("cosine", "step", "constant"))
     one_of(c, "schedule.per", ("step", "epoch"))
     one_of(c, "compute.dtype", ("float32", "bfloat16"))
@@ -139,6 +152,11 @@ def validate(c: ConfigDict) -> ConfigDict:
     for field, (low, high, text) in OPTIONAL_RANGES.items():
         if values[field] is not None:
             in_range(field, values[field], low, high, text)
+    for field in WORDS:
+        if not all(isinstance(word, str) and word for word in values[field]):
+            raise ConfigError(f"{field}={values[field]}: allowed are words, separated by commas")
+    if not c.epochs and not (c.method == "ft" and c.model.weights):
+        in_range("epochs", c.epochs, 1, HUGE, RANGES["epochs"][2])
     corruptions.expand(c.evaluate.corruptions)
     if c.data.subset and c.data.subset_per_class:
         raise ConfigError("data.subset, data.subset_per_class: only one of them can be set")

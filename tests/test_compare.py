@@ -50,15 +50,17 @@ def test_runs_that_a_table_could_not_tell_apart_are_named_and_never_averaged(tmp
     other = run(tmp_path / "c", "gmp", [0.9], {"method": "gmp"}, method="gmp")
     code, out, _ = compared(short, long, other)
     rows = {row["run"]: row for row in cells(out)}
-    assert code == 0 and set(rows) == {"ft", "ft_long", ""}
-    assert (rows["ft"]["accuracy (%)"], rows["ft"]["n"]) == ("55.00", "2")
-    assert (rows["ft_long"]["accuracy (%)"], rows["ft_long"]["n"]) == ("75.00", "2")
+    brief, extended = "finetune.epochs=10", "finetune.epochs=90"
+    assert code == 0 and set(rows) == {brief, extended, ""}
+    assert (rows[brief]["accuracy (%)"], rows[brief]["n"]) == ("55.00", "2")
+    assert (rows[extended]["accuracy (%)"], rows[extended]["n"]) == ("75.00", "2")
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path, compared):
-    a = run(tmp_path / "ft-1", "ft", [0.5], {"epochs": 1})
-    b = run(tmp_path / "ft-2", "ft", [0.7], {"epochs": 2})
-    assert [row["run"] for row in cells(compared(a, b)[1])] == ["ft-1", "ft-2"]
+def test_runs_of_one_name_are_told_apart_by_the_fields_in_which_they_differ(tmp_path, compared):
+    a = run(tmp_path / "ft-1", "ft", [0.5], {"epochs": 1, "batch_size": 8})
+    b = run(tmp_path / "ft-2", "ft", [0.7], {"batch_size": 8})
+    names = [row["run"] for row in cells(compared(a, b)[1])]
+    assert names == ["epochs default", "epochs=1"]
 
 
 def test_levels_and_exact_targets_share_no_row(tmp_path, compared):

@@ -225,6 +225,10 @@ def test_choices_of_a_published_table_take_the_place_of_tuning(tmp_path):
         adopt([row | {"epochs": "99"}])
     with pytest.raises(config.ConfigError, match="a has width 7 there, here"):
         adopt([row | {"width": "7"}])
+    with pytest.raises(config.ConfigError, match="a has augment augmix there, here"):
+        adopt([row | {"augment": "augmix"}])
+    with pytest.raises(config.ConfigError, match="a has train_images 7 there, here"):
+        adopt([row | {"train_images": "7"}])
     with pytest.raises(config.ConfigError, match="cards of a: could not convert"):
         adopt([row | {"learning_rate": ""}])
     with pytest.raises(config.ConfigError, match="2 choices of learning_rate and weight_decay"):
@@ -756,6 +760,17 @@ def test_rewind_points_are_shares_of_the_training_that_there_is(given, tmp_path)
             c = plan.resolved(command._alone(run), place)
             whole = c.epochs * (estimates.training_images(c) // c.batch_size)
             assert c.pruning.rewind_steps == round(int(share[1]) / 1000 * whole)
+
+
+def test_images_of_every_class_are_counted(tmp_path):
+    for fields, images in (
+        ({"data.subset_per_class": "20"}, 200),
+        ({"data.subset": "70"}, 70),
+        ({"data.subset_per_class": "5000"}, 1437 - 200),
+    ):
+        place = Place(tmp_path, {"data.name": "digits", "holdout": "200", **fields})
+        c = plan.resolved(run_of("a"), place)
+        assert estimates.training_images(c) == images
 
 
 def test_more_seeds_are_no_more_tuning(tmp_path):

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cards_jax import config, data, main
+from cards_jax import config, data, main, validation
 from cards_jax.config import ConfigError
 
 QUICK = "--config=configs/quickstart.py"
@@ -395,6 +395,29 @@ def test_overrides():
     assert c("dense.learning_rate=1").dense.learning_rate == 1.0
     assert c("schedule.drops=3").schedule.drops == (3,)
     assert c("seeds=0", "seeds=1").seeds == (0, 1), "as ml_collections joins tuples"
+
+
+@pytest.mark.parametrize("form", ["fog,snow", "(fog,snow)", "('fog', 'snow')", '["fog","snow",]'])
+def test_several_words(form):
+    fields = (f"--config.evaluate.corruptions={form}", "--config.model.unpruned='linear1,conv*'")
+    c = main.parse(["cards_jax", QUICK, *fields])[1]
+    assert c.evaluate.corruptions == ("fog", "snow")
+    assert c.model.unpruned == ("linear1", "conv*")
+    empty = main.parse(["cards_jax", QUICK, *fields, "--config.model.unpruned=()"])[1]
+    assert empty.model.unpruned == ()
+
+
+def test_words_that_are_none():
+    c = config.defaults()
+    c.model.unpruned = (3,)
+    with pytest.raises(ConfigError, match=r"model.unpruned=\(3,\): allowed are words"):
+        validation.validate(c)
+
+
+def test_the_home_folder_in_places(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    c = main.parse(["x", QUICK, "--workdir=~/a", "--config.data.dir=~/b"])[1]
+    assert (c.workdir, c.data.dir) == (f"{tmp_path}/a", f"{tmp_path}/b")
 
 
 def test_workdir():

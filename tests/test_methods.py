@@ -16,6 +16,7 @@ from cards_jax import config, levels, masks, methods, models, popup, pruning, sc
 from cards_jax.card import Card
 from cards_jax.config import ConfigError
 from cards_jax.methods import ep, gmp, nm
+from cards_jax.phase import passed
 from cards_jax.tree import flatten, map_leaves
 
 CASES = {
@@ -423,3 +424,17 @@ def test_random_weights_without_batchnorm_neither_fade_nor_explode(scope):
     assert 0.1 < found.pop(scale) < 7
     (other,) = found.values()
     assert not 0.1 < other < 7
+
+
+@pytest.mark.parametrize("method", ["lth", "lrr"])
+def test_the_path_of_a_card_leaves_other_branches_out(method):
+    fields = {"sparsity": (0.3, 0.35, 0.5), "pruning__targets": "exact", "epochs": 1}
+    c = small.tiny(method=method, **fields, pruning__rewind_steps=0)
+    phases = methods.method(method).phases(c, 2)
+    ends = {s: i for i, phase in enumerate(phases) for s in phase.delivers}
+    names = {s: [phases[j].name for j in passed(phases, i)] for s, i in ends.items()}
+    assert names == {
+        0.3: ["level 0", "level 1", "level 2 to 0.3"],
+        0.35: ["level 0", "level 1", "level 2 to 0.35"],
+        0.5: ["level 0", "level 1", "level 2", "level 3", "level 4 to 0.5"],
+    }

@@ -224,3 +224,14 @@ def test_max_pool():
     x = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype(np.float32)
     expected = x[:, :4].reshape(2, 2, 2, 2, 2, 3).max((2, 4))
     np.testing.assert_array_equal(max_pool(x), expected)
+
+
+@pytest.mark.parametrize("name", ["conv2", "vgg_small", "vgg11", "resnet20"])
+def test_logits_are_computed_in_float32(name):
+    spec = Spec(name, 4, 10, (8, 8, 3))
+    model = models.build(spec, dtype="bfloat16")
+    params, stats = model.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3))
+    logits, _ = model.apply(params, stats, images, False)
+    assert logits.dtype == jnp.float32
+    assert (logits.astype(jnp.bfloat16).astype(jnp.float32) != logits).any()

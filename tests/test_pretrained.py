@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import runs
 import small
+import walk
 
 from cards_jax import card as card_module
 from cards_jax import config, experiment, folder, pack, realizations, run, train, validation
@@ -41,7 +42,12 @@ def dealt(c):
     return realizations.fetch(t.deal(t.group(points))), t
 
 
-@pytest.mark.parametrize("method", KINDS)
+QUICK = ("gmp", "lth")
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=[pytest.mark.slow] * (m not in QUICK)) for m in KINDS]
+)
 def test_every_realization_begins_with_them(tmp_path, method):
     weights, _ = written(tmp_path / "a.card")
     fields = {"method": method, "seeds": (0, 1), "model__weights": str(tmp_path / "a.card")}
@@ -51,6 +57,26 @@ def test_every_realization_begins_with_them(tmp_path, method):
         for path, w in flatten(weights).items():
             for row in flatten(found.params)[path]:
                 np.testing.assert_array_equal(row, w)
+
+
+def test_fine_tuning_alone_prunes_them_as_they_are(tmp_path):
+    weights, _ = written(tmp_path / "a.card")
+    fields = {"method": "ft", "epochs": 0, "sparsity": (0.25, 0.75), "finetune__epochs": 1}
+    c = small.tiny(**fields, model__weights=str(tmp_path / "a.card"), scope="global")
+    entered = []
+    found, t, group = walk.walk(c, on_enter=lambda index, state: entered.append(state))
+    assert [phase.name for phase in group.phases] == ["finetune"] and len(found) == 2
+    sizes = np.concatenate([np.abs(w).ravel() for w in jax.tree.leaves(weights)])
+    for i, (point, (_, nonzero)) in enumerate(found.items()):
+        keep = round((1 - point.sparsity) * t.size)
+        least = np.sort(sizes)[-keep]
+        for path, w in flatten(weights).items():
+            pruned = np.where(np.abs(w) >= least, w, 0)
+            if point.sparsity == 0.75:  # half of the given weights are zeros already
+                np.testing.assert_array_equal(flatten(entered[0].card.params)[path][i], pruned)
+        assert nonzero <= keep
+    with pytest.raises(ConfigError, match="epochs=0: allowed is 1 to 1000000, or 0 of method ft"):
+        small.tiny(method="ft", epochs=0)
 
 
 def test_averages_of_batchnorm_come_along(tmp_path):

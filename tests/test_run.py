@@ -1,6 +1,7 @@
 """A run ends the same however often it was stopped, never does a thing twice, and says in a line what is wrong."""
 
 import dataclasses
+import importlib.util
 import json
 import random
 import shutil
@@ -374,6 +375,39 @@ def test_a_lost_state_never_mixes_up_groups(copy):
     assert len(runs.rows(path)) == 24
 
 
+def test_a_lost_card_is_not_made_from_the_checkpoint_of_another_group(copy):
+    """Where checkpoints were deleted, a later group had the folder's name of an earlier one."""
+    c, path = copy
+    whole = runs.outcome(path)
+    shutil.rmtree(path / "checkpoints")
+    runs.finished(runs.tiny(c.workdir, seeds=(7, 8)))
+    lost = folder.card_path(c, config.points(c)[0])
+    before = pack.load(lost)
+    lost.unlink()
+    runs.finished(c)
+    assert runs.same_arrays(pack.load(lost).card, before.card)
+    assert runs.outcome(path)[lost.name] == whole[lost.name]
+    state = json.loads((path / "state.json").read_text())
+    names = [group["name"] for group in state["groups"]]
+    assert len(names) == len(set(names))
+
+
+def test_a_realization_that_diverges_in_its_last_step_counts_as_diverged(tmp_path):
+    fields = dict(method="dense", sparsity=(0.0,), epochs=1, batch_size=1000)
+    for rate, at in ((1e29, 0), (0.1, None)):
+        results = runs.finished(runs.tiny(tmp_path, learning_rate=(rate,), **fields))
+        assert [r["diverged_at"] for r in results] == [at, at]
+
+
+def test_curves_show_what_was_trained(tmp_path):
+    """Global scope nears its sparsity epoch by epoch: the row of an epoch's end has the count of that epoch."""
+    fields = dict(scope="global", sparsity=(0.9,), seeds=(0,), popup__progressive_epochs=2)
+    c = runs.tiny(tmp_path, **fields)
+    runs.finished(c)
+    rows = [r for r in runs.rows(folder.path_of(c)) if r["split"] == "test"]
+    assert [r["realised_sparsity"] for r in rows] == pytest.approx([0.5, 0.85, 0.9], abs=1e-3)
+
+
 def test_a_diverged_realization_leaves_its_neighbour_alone(tmp_path):
     calm = runs.tiny(tmp_path / "calm", seeds=(0,), learning_rate=(0.1, 0.2))
     wild = runs.tiny(tmp_path / "wild", seeds=(0,), learning_rate=(0.1, 9e29))
@@ -565,7 +599,7 @@ def test_tensorboard_curves_do_not_overlap(tmp_path):
 
 
 def test_tensorboard_that_is_not_installed_is_refused_before_compute(tmp_path, monkeypatch):
-    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         ConfigError, match=r'log.tensorboard=True: .*pip install "cards_jax\[tensorboard\]"'
     ):

@@ -164,3 +164,13 @@ def test_tickets_of_a_real_run(tmp_path):
         for point in config.points(c):
             mine, other = (pack.load(folder.card_path(x, point)).card.mask for x in (c, first))
             assert runs.same_arrays(mine, other)
+
+
+def test_the_mask_of_a_card_that_diverged_is_none(tmp_path):
+    path = source(tmp_path)
+    file = path / "cards" / "0.card"
+    card, (spec, meta) = pack.load(file), pack.about(file)
+    meta["result"]["diverged_at"] = 3
+    pack.save(file, card.card, spec, meta)
+    with pytest.raises(ConfigError, match="seed 0 at sparsity 0.5 diverged; allowed are cards"):
+        ticket(path)

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 import small
+import walk
 
-from cards_jax import config
+from cards_jax import config, masks, models, realizations, train
 from cards_jax.realizations import fetch
 from cards_jax.tree import flatten
 
@@ -208,3 +209,38 @@ def test_an_emptied_layer_stays_finite():
     state, cards = steps(c, count=2)
     assert min(int(m.sum()) for m in jax.tree.leaves(cards.mask)) == 0
     assert state.diverged_at.tolist() == [-1] and np.isfinite(state.sums.loss).all()
+
+
+@pytest.mark.parametrize("count, split, rows", [(1, 1, 1), (3, 1, 3), (4, 1, 4), (6, 1, 4)])
+def test_no_device_holds_a_copy_of_a_realization(count, split, rows):
+    found = realizations.layout(count, split, 125, 4)
+    assert (found.rows, found.split) == (rows, split)
+    assert found.group < count + rows
+
+
+def test_adam_is_that_of_pytorch():
+    """Moments with their corrections, decay in the gradient, epsilon beside the root (Kingma and Ba 2015)."""
+    recipe = train.Recipe(models.Spec("conv2", 4, 4), 16, optimizer="adam", momentum=0.8)
+    adam = train.optimizer(recipe, 0.01)
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=7)
+    ours, state = w.astype(np.float32), adam.init(w.astype(np.float32))
+    m = v = np.zeros(7)
+    for t in range(1, 6):
+        gradient = rng.normal(size=7)
+        moves, state = adam.update(gradient.astype(np.float32), state, ours)
+        ours = ours - 0.1 * moves
+        g = gradient + 0.01 * w
+        m, v = 0.8 * m + 0.2 * g, 0.999 * v + 0.001 * g**2
+        w = w - 0.1 * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        np.testing.assert_allclose(ours, w, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["gmp", "bp"])
+def test_adam_trains_and_leaves_pruned_weights_at_zero(method):
+    c = small.tiny(method=method, optimizer__name="adam", learning_rate=(0.01,), epochs=2)
+    found, _, _ = walk.walk(c)
+    ((card, nonzero),) = found.values()
+    for path, mask in flatten(card.mask).items():
+        assert not np.any(flatten(card.params)[path][~mask])
+    assert nonzero == masks.kept(card.mask)

@@ -27,7 +27,12 @@ KINDS = {  # {method: what it needs beside}
 }
 
 
-@pytest.mark.parametrize("method", KINDS)
+QUICK = ("bp", "gmp", "lrr")
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=[pytest.mark.slow] * (m not in QUICK)) for m in KINDS]
+)
 def test_they_stay_whole_and_are_trained(method):
     fields = {"sparsity": (0.5,), "epochs": 2, "model__unpruned": ("conv1", "linear*")}
     c = small.tiny(method=method, **{**fields, **KINDS[method]})

@@ -25,7 +25,7 @@ POPUP = ("ep", "bp")  # draw weights of their own
 
 def found(c: ConfigDict) -> dict[tuple[int, float], list[tuple[Path, str]]]:
     """{(seed, sparsity): (card file, scope) of all such cards} of the run that `ticket.source` names."""
-    folder, there = Path(c.ticket.source or "") / "cards", {}
+    folder, there = Path(c.ticket.source or "").expanduser() / "cards", {}
     try:
         for path in sorted(folder.iterdir()):
             result = pack.meta(path)["result"]
@@ -60,7 +60,12 @@ def check(c: ConfigDict) -> None:
                 f"{source}: {len(of)} cards of seed {seed} at sparsity {sparsity:g}; allowed is a run "
                 "with one learning rate and weight decay"
             )
-        method = pack.meta(of[0][0])["result"].get("method")
+        result = pack.meta(of[0][0])["result"]
+        if result.get("diverged_at") is not None:
+            raise ConfigError(
+                f"{source}: its card of seed {seed} at sparsity {sparsity:g} diverged; allowed are cards that did not"
+            )
+        method = result.get("method")
         if method in POPUP and c.ticket.weights == "original":
             raise ConfigError(
                 f"ticket.weights='original': {source} are masks of {method}, whose random weights no other method "
@@ -71,7 +76,7 @@ def check(c: ConfigDict) -> None:
                 f"scope={c.scope!r}: the masks of {source} were found with scope={of[0][1]!r}; allowed is that"
             )
     with c.unlocked():
-        c.ticket.source = str(Path(c.ticket.source).absolute())
+        c.ticket.source = str(Path(c.ticket.source).expanduser().absolute())
 
 
 NETWORK = (

@@ -33,7 +33,7 @@ class ConvNet(nn.Module):
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(Linear(4 * self.width, name="linear1")(x))
         x = nn.relu(Linear(4 * self.width, name="linear2")(x))
-        return Linear(self.num_classes, name="linear3")(x).astype(jnp.float32)
+        return Linear(self.num_classes, name="linear3")(x.astype(jnp.float32))
 
 
 def make(spec, formulation: str | None, batch_axis: str | None) -> nn.Module:

@@ -31,7 +31,7 @@ class VGGSmall(nn.Module):
             x = max_pool(self.conv(features, name=f"conv{2 * pair + 2}")(x))
             x = self.norm(name=f"bn{pair + 1}")(x, train)
         x = nn.relu(x)
-        return self.linear(name="fc")(x.reshape(x.shape[0], -1)).astype(jnp.float32)
+        return self.linear(name="fc")(x.reshape(x.shape[0], -1).astype(jnp.float32))
 
 
 def make(spec, formulation: str | None, batch_axis: str | None) -> nn.Module:

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 VERSIONS = ("commit", "cards_jax", "python", "jax", "jaxlib", "flax", "numpy", "device")
 HEAD = (
     *("experiment", "scale", "run", "label", "role", "network", "width", "method", "scope"),
-    *("augment", "train_images", "epochs", "seed", "sparsity", "realised_sparsity"),
+    *("augment", "train_images", "epochs", "batch_size", "seed", "sparsity", "realised_sparsity"),
     *("learning_rate", "weight_decay", "test_accuracy", "holdout_accuracy", "corrupted_accuracy"),
 )
 
@@ -201,6 +201,7 @@ def table(findings: Findings) -> list[Row]:
             "network": result["model"],
             "augment": c.augment,
             "epochs": c.epochs,
+            "batch_size": c.batch_size,
         }
         if card.score:
             names = {k: v for k, v in sets.items() if k != CLEAN}

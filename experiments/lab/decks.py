@@ -32,7 +32,7 @@ AUGMENTS = ("augmix", "gaussian")
 AGNOSTIC, ADAPTIVE = "agnostic", "adaptive"
 # Images between two lines of progress: whole batches, each of which the gate is asked about.
 PIECE = 10 * BATCH
-VERSION = 2  # of what is kept
+VERSION = 3  # of what is kept
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,21 +115,26 @@ def measured(
     say: Callable[[str], None],
     settings: gate.Settings = gate.OURS,
 ) -> list[Decks]:
-    """What they get right; what was measured before is read from the folder `keep`."""
+    """What they get right; what was measured before, for whichever experiment, is read from the folder `keep`."""
     hands = [(kind.way, hand) for kind in kinds for hand in kind.hands]
-    cards = list(dict.fromkeys(card for _, hand in hands for card in hand))
-    if not cards:
+    if not hands:
         return []
     settings = dataclasses.replace(settings, references=references)
-    clean, source = measure.source_of(cards[0].config, wanted)
-    path = keep / "decks" / f"{_digest(cards, hands, settings, source)}.npz"
-    right = _read(path)
-    if right is None:
-        say(f"{len(hands)} decks and cards, made of {len(cards)} cards, on {source.name}")
-        clean_DM, *cells = _right(cards, hands, settings, clean, source)
-        right = clean_DM, np.stack(cells, 1)
-        _write(path, right)
-    clean_DM, cells_DSN = right
+    clean, source = measure.source_of(hands[0][1][0].config, wanted)
+    names = _names(hands, settings, source)
+    places = {name: keep / "decks" / f"{name}.npz" for name in names}
+    known = {name: right for name, path in places.items() if (right := _read(path)) is not None}
+    new = {name: hand for name, hand in zip(names, hands, strict=True) if name not in known}
+    if new:
+        cards = list(dict.fromkeys(card for _, hand in new.values() for card in hand))
+        say(f"{len(new)} decks and cards, made of {len(cards)} cards, on {source.name}")
+        begun = keep / "decks" / f"{_digest(list(new))}.part.npz"
+        right = _right(cards, list(new.values()), settings, clean, source, begun)
+        for name, *mine in zip(new, *right, strict=True):
+            known[name] = tuple(mine)
+            _write(places[name], known[name])
+        begun.unlink(missing_ok=True)
+    clean_DM, cells_DSN = (np.stack([known[name][i] for name in names]) for i in (0, 1))
     found, first = [], 0
     for kind in kinds:
         mine = slice(first, first + len(kind.hands))
@@ -146,8 +151,11 @@ def measured(
     return found
 
 
-def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.ndarray]:
-    """Of every set of images: (decks, M) of all clean ones, then (decks, N) of each corruption and severity."""
+def _right(cards, hands, settings, clean: Clean, source: Source, begun: Path) -> "Right":
+    """(decks, M) on all clean images, (decks, sets, N) on those of each corruption and severity.
+
+    begun: where it is kept after every corruption, and gone on with.
+    """
     whole = deck.of([card.path for card in cards])
     groups = [m.augmentation for m in whole.members]
     wanted = [g for g in dict.fromkeys(groups) if g.name in AUGMENTS]
@@ -175,24 +183,39 @@ def _right(cards, hands, settings, clean: Clean, source: Source) -> Iterator[np.
             found.append(np.einsum("rnk,rn->nk", each_RNK[own], weights).argmax(-1))
         return np.stack(found)
 
+    found = list(_read(begun) or ())
     cells = len(source.names) * len(SEVERITIES)
     progress = Progress(len(clean.labels) + cells * len(source.labels), len(cards), 1)
-    progress.label, done = "decks", 0
-    for images, labels in _sets(clean, source):
-        parts = []
-        for first in range(0, len(images), PIECE):
-            parts.append(answers(images[first : first + PIECE]))
-            done += parts[-1].shape[1]
-            progress.update(done)
-        yield np.concatenate(parts, 1) == labels
+    progress.label, done = "decks", sum(x[0].size for x in found)
+    for name in ("", *source.names)[_names_done(found) :]:
+        for images, labels in _sets(name, clean, source):
+            parts = []
+            for first in range(0, len(images), PIECE):
+                parts.append(answers(images[first : first + PIECE]))
+                done += parts[-1].shape[1]
+                progress.update(done)
+            right = (np.concatenate(parts, 1) == labels)[:, None]
+            if not name:
+                found = [right[:, 0], np.zeros((len(hands), 0, len(source.labels)), bool)]
+            else:
+                found[1] = np.concatenate([found[1], right], 1)
+        _write(begun, tuple(found))
     progress.close()
+    return found[0], found[1]
 
 
-def _sets(clean: Clean, source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    yield clean.images, clean.labels
-    for name in source.names:
-        for images in source.read(name, 0, len(source.labels)):
-            yield images, source.labels
+def _names_done(found: Sequence[np.ndarray]) -> int:
+    """How many of the clean images and the corruptions are done."""
+    return 1 + found[1].shape[1] // len(SEVERITIES) if found else 0
+
+
+def _sets(name: str, clean: Clean, source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(images, labels) of a corruption at every severity, "" is none."""
+    if not name:
+        yield clean.images, clean.labels
+        return
+    for images in source.read(name, 0, len(source.labels)):
+        yield images, source.labels
 
 
 def trials_of(images: np.ndarray, source: Source, names: Sequence[str]) -> Iterator[Trial]:
@@ -223,11 +246,20 @@ def seconds(whole: Deck, images: np.ndarray, adaptive: bool, rounds: int = 5) ->
     return float(np.median(times[1:]))
 
 
-def _digest(cards, hands, settings: gate.Settings, source: Source) -> str:
-    hashes = {card: files.sha256(card.path) for card in cards}
-    each = [[way, [hashes[card] for card in hand]] for way, hand in hands]
-    what = json.dumps([VERSION, each, settings.written(), source.identity, len(source.labels)])
-    return hashlib.sha256(what.encode()).hexdigest()[:16]
+def _names(hands, settings: gate.Settings, source: Source) -> list[str]:
+    """What the answers of each deck are kept under; the gate is of no matter to decks without one."""
+    hashes = {card: files.sha256(card.path) for _, hand in hands for card in hand}
+    about = [VERSION, source.identity, len(source.labels)]
+    return [
+        _digest(
+            [about, [hashes[card] for card in hand], settings.written() if way == ADAPTIVE else ""]
+        )
+        for way, hand in hands
+    ]
+
+
+def _digest(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 Right = tuple[np.ndarray, np.ndarray]  # bool (decks, M), bool (decks, sets, N)

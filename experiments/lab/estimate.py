@@ -47,8 +47,10 @@ def training_images(c: ConfigDict) -> int:
     """That a config leaves to train on. A data set of unknown size is loaded, unless a subset says how many."""
     if c.data.subset and c.data.name not in images.TRAIN:
         return c.data.subset
-    whole = pictures(c).train - c.holdout
-    return min(whole, c.data.subset) if c.data.subset else whole
+    shown = pictures(c)
+    most = c.data.subset or c.data.subset_per_class * shown.classes
+    whole = shown.train - c.holdout
+    return min(whole, most) if most else whole
 
 
 def pictures(c: ConfigDict) -> Images:

@@ -12,9 +12,11 @@ import numpy as np
 from cards_jax import files, folder, models
 from cards_jax.config import ConfigError
 from cards_jax.data import corrupted
+from lab import estimate
 from lab.plan import TUNE, Place, Run, resolved
 
 SCALARS = ("learning_rate", "weight_decay")
+COMMON = ("train_images", "batch_size")  # of all that one grid tunes at a scale
 
 
 def place_of(run: Run, place: Place) -> Path:
@@ -95,8 +97,8 @@ def adopted(
     """{name of a grid: choice} by what the cards of a published table were trained with, for `keep`.
 
     A grid counts where cards of runs that it tunes are in the table, at the same scale and on data of the same title.
-    What was chosen here already stays. Raises ConfigError for cards of another network or width, with other epochs, or
-    with several choices.
+    What was chosen here already stays. Raises ConfigError for cards of another network or width, of other trainings
+    (epochs, images, batches, augmentation), or with several choices.
     """
     found = {}
     for grid in (run for run in runs if run.role == TUNE):
@@ -118,11 +120,15 @@ def adopted(
                 f"tuned={path}: {mine[0]['run']} is {', '.join(strange)} there, here {c.model.name}"
             )
         here = {"epochs": c.epochs, "width": c.model.width or models.width(c.model.name)}
-        for row in (row for row in mine if row["run"] == users[-1]):
+        here |= {"augment": c.augment, "train_images": estimate.training_images(c)}
+        here |= {"batch_size": c.batch_size}
+        # Of other runs than the method's own, a control may be longer, and an ablation narrower.
+        own = [row for row in mine if row["run"] == users[-1]]
+        for row in own or mine:
             for field, value in here.items():
-                if row.get(field, str(value)) != str(value):
+                if row.get(field, str(value)) != str(value) and (own or field in COMMON):
                     raise ConfigError(
-                        f"tuned={path}: {users[-1]} has {field} {row[field]} there, here {value}"
+                        f"tuned={path}: {row['run']} has {field} {row[field]} there, here {value}"
                     )
         try:
             points = {tuple(float(row[k]) for k in SCALARS) for row in mine}
