@@ -5,6 +5,7 @@ report = cards_jax.measure_corruptions([run.folder], baseline=run.baseline, imag
 deck = cards_jax.build_deck([run.folder], gate="none")
 """
 
+import argparse
 import dataclasses
 import tempfile
 from argparse import Namespace
@@ -16,10 +17,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cards_jax import config as fields
 from cards_jax import (
+    commands,
     deck_inputs,
     experiment,
+    files,
     folder,
     heatmap,
     main,
@@ -31,7 +33,9 @@ from cards_jax import (
     tabular,
     validation,
 )
+from cards_jax import config as fields
 from cards_jax.commands import use_all_cores
+from cards_jax.config import ConfigError
 from cards_jax.deck import Deck
 
 Place = str | Path
@@ -101,14 +105,15 @@ class Measured:
         return f"Measured({len(self.rows)} rows, pictures: {', '.join(self.pictures) or 'none'})"
 
 
-def resolve(config: ConfigDict | str, changes: Mapping[str, Any] | None = None) -> ConfigDict:
+def resolve(config: ConfigDict | Place, changes: Mapping[str, Any] | None = None) -> ConfigDict:
     """A validated config: a ConfigDict, or FILE[:args] as the command takes it, with other values for dotted fields.
 
     Fields that hold several values (`seeds`, `sparsity`, ...) take one as well. Raises ConfigError, in one line, for
     whatever is wrong.
     """
     read = main.load_config
-    c = read(config) if isinstance(config, str) else fields.completed(fields.flat(config))
+    is_file = isinstance(config, str | Path)
+    c = read(str(config)) if is_file else fields.completed(fields.flat(config))
     for field, value in (changes or {}).items():
         several = isinstance(fields.flat(c).get(field), tuple)
         fields.assign(c, field, _plain(value, several))
@@ -124,7 +129,34 @@ def _plain(value: Any, several: bool) -> Any:
     return (value,) if several and not isinstance(value, tuple) else value
 
 
-def train_cards(config: ConfigDict | str, changes: Mapping[str, Any] | None = None) -> Run:
+def _places(cards: Place | Sequence[Place]) -> list[Place]:
+    """One place, or several; ConfigError where there is none."""
+    found = [cards] if isinstance(cards, str | Path) else list(cards)
+    if not found:
+        raise ConfigError("cards=[]: allowed are card files, run folders, folders of cards")
+    return found
+
+
+def _stem(save: Place | None) -> Path | None:
+    """Where files shall be written, checked before any work."""
+    if save is None:
+        return None
+    try:
+        path = commands.stem(str(save))
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"save={error}") from None
+    files.check_place(path)
+    return path
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number; ConfigError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ConfigError(f"{name}={value!r}: allowed is a whole number")
+    return int(value)
+
+
+def train_cards(config: ConfigDict | Place, changes: Mapping[str, Any] | None = None) -> Run:
     """Train what is missing of a config and of its baseline, as `python -m cards_jax.main` does.
 
     Called again, it reads what is finished; an interrupt saves, and the same call continues. On a CPU its cores become
@@ -148,7 +180,7 @@ def train_cards(config: ConfigDict | str, changes: Mapping[str, Any] | None = No
 
 
 def measure_corruptions(
-    cards: Sequence[Place],
+    cards: Place | Sequence[Place],
     baseline: Place | None = None,
     *,
     corruptions: str | Sequence[str] = "benchmark",
@@ -164,7 +196,7 @@ def measure_corruptions(
     """Cards on corrupted images, as `python -m cards_jax.robustness` measures them.
 
     Args:
-      cards: card files, run folders, folders of cards.
+      cards: card files, run folders, folders of cards; one or several.
       baseline: dense cards that the others are compared with.
       corruptions: sets "benchmark", "extra", "bar", or names.
       images: the first so many of the test set, 0 is all.
@@ -178,13 +210,14 @@ def measure_corruptions(
     Raises ConfigError for what was given wrong, ValueError for damaged cards.
     """
     named = corruptions if isinstance(corruptions, str) else ",".join(corruptions)
+    save = _stem(save)
     args = robustness.form().parse_args(["cards"])
     vars(args).update(
-        cards=list(cards),
+        cards=_places(cards),
         baseline=baseline,
         population=list(population),
         corruptions=named,
-        images=images,
+        images=_whole("images", images),
         dir=corruptions_dir,
         frost=frost,
         data_dir=data_dir,
@@ -199,10 +232,10 @@ def measure_corruptions(
 
 
 def measure_heatmaps(
-    cards: Sequence[Place],
+    cards: Place | Sequence[Place],
     baseline: Place | None = None,
     *,
-    eps: Sequence[float] = (3.0, 4.0, 6.0),
+    eps: float | Sequence[float] = (3.0, 4.0, 6.0),
     images: int = 1000,
     data_dir: str | None = None,
     title: str | None = None,
@@ -219,7 +252,10 @@ def measure_heatmaps(
     Raises ConfigError for what was given wrong, ValueError for damaged cards.
     """
     args = heatmap.form().parse_args(["cards"])
-    vars(args).update(cards=list(cards), baseline=baseline, eps=tuple(eps), images=images)
+    save = _stem(save)
+    norms = tuple(eps) if isinstance(eps, Sequence) else (eps,)
+    vars(args).update(cards=_places(cards), baseline=baseline, eps=norms)
+    vars(args).update(images=_whole("images", images))
     vars(args).update(data_dir=data_dir, data_title=title)
     use_all_cores()
     found = heatmap.measured(args)
@@ -237,8 +273,8 @@ def _pictures(write: Callable[[Path], None], save: Place | None) -> dict[str, Pi
 
 
 def build_deck(
-    cards: Sequence[Place],
-    gate: str = "ours",
+    cards: Place | Sequence[Place],
+    gate: str | None = "ours",
     *,
     augment: Sequence[str] | None = None,
     data_dir: str | None = None,
@@ -248,13 +284,13 @@ def build_deck(
 
     Args:
       cards: card files, run folders, folders of cards.
-      gate: "ours", "paper", a file of `deck choose`, or "none", where all cards predict every image.
+      gate: "ours", "paper", a file of `deck choose`, or "none" or None, where all cards predict every image.
       augment: names of augmentations, one for each card, of cards that do not say theirs.
       data_dir, cache_dir: where the data of the cards lie now; a gate looks at their training images.
 
     Raises ConfigError for what was given wrong, ValueError for damaged cards.
     """
-    args = Namespace(cards=cards, augment=augment, gate=gate)
+    args = Namespace(cards=_places(cards), augment=augment, gate=gate or "none")
     args.data_dir, args.cache_dir = data_dir, cache_dir
     use_all_cores()
     return deck_inputs.assembled(args)

@@ -13,16 +13,48 @@ from cards_jax import config, data, pack, realizations
 from cards_jax.config import ConfigError
 from cards_jax.data import store
 
+ENDINGS = (".md", ".csv", ".tex", ".json", ".npz", ".png", ".svg")
 FAILED, MISUSED, INTERRUPTED = 1, 2, 75  # exit codes
 DATA_FLAGS = {"name": str, "dir": str, "title": str, "cache_dir": str, "image_size": int}
 GIVEN_WRONG = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
+class _Defaults(argparse.HelpFormatter):
+    """Says an option's default, where it has one that says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        shown = action.default not in (None, False, argparse.SUPPRESS, []) and action.option_strings
+        return f"{action.help or ''} (default: %(default)s)" if shown else action.help
+
+
 class Form(argparse.ArgumentParser):
     """One line on stderr for what was given wrong."""
 
+    def __init__(self, *args, **options):
+        super().__init__(*args, **{"formatter_class": _Defaults, **options})
+
     def error(self, message: str):
         self.exit(MISUSED, f"{self.prog}: {message}\n")
+
+
+def stem(text: str) -> Path:
+    """Of files that differ in their ending: a path, without the ending where one was typed; for argparse."""
+    path = Path(text)
+    if not path.name or text.endswith(("/", os.sep)) or path.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: allowed is the beginning of file names, as results/robustness"
+        )
+    return path.with_suffix("") if path.suffix in ENDINGS else path
+
+
+def dense_only(field: str, place: object, paths: Sequence[Path]) -> None:
+    """Raise ConfigError where cards that others are compared with are none of a dense network; of imported ones
+    nothing is known."""
+    kinds = {(pack.meta(path).get("result") or {}).get("method", "") for path in paths}
+    if wrong := sorted(kinds - {"", "dense", "dense_cyclic"}):
+        raise ConfigError(
+            f"{field}={str(place)!r}: holds cards of {', '.join(wrong)}; allowed are dense ones"
+        )
 
 
 def ended(name: str, action: Callable[[], None]) -> int:

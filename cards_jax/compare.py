@@ -3,15 +3,14 @@
 python -m cards_jax.compare RUN_FOLDER ... --baseline=DENSE_RUN_FOLDER [--save=PATH]
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from cards_jax import files, report, summary, tabular
+from cards_jax.commands import Form, ended, stem
 
-MISUSED = 2  # exit code
 SCALARS = ("seed", "sparsity", "learning_rate", "weight_decay")
 
 
@@ -66,6 +65,10 @@ def compared(folders: list[Path], baseline: Path | None) -> tuple[str, str, list
     """
     shared_data([*folders, *([baseline] if baseline else [])])
     dense = results_of([baseline]) if baseline else []
+    if wrong := sorted({str(r.get("method")) for r in dense} - {"dense", "dense_cyclic"}):
+        raise ValueError(
+            f"baseline={str(baseline)!r}: holds {', '.join(wrong)}; allowed is a dense run"
+        )
     results = results_of(folders)
     dense_rows, rows = summary.summarise(dense), summary.summarise(results, dense)
     shown = [*dense_rows, *rows]
@@ -83,23 +86,22 @@ def save(path: Path, text: str, rows: list[dict], results: list[dict]) -> None:
 
 def main() -> int:
     """Print the table, and save it where asked: PATH.md, PATH.csv (every realization), PATH.png and PATH.svg."""
-    form = argparse.ArgumentParser(
-        "python -m cards_jax.compare", description=__doc__.split("\n")[0]
-    )
+    form = Form("python -m cards_jax.compare", description=__doc__.split("\n")[0])
     form.add_argument("folders", nargs="+", type=Path, help="of finished runs")
     form.add_argument("--baseline", type=Path, help="folder of a dense run on the same data")
-    form.add_argument("--save", type=Path, help="writes SAVE.md, SAVE.csv, SAVE.png, SAVE.svg")
+    form.add_argument("--save", type=stem, help="writes SAVE.md, SAVE.csv, SAVE.png, SAVE.svg")
     args = form.parse_args()
-    try:
+
+    def action() -> None:
+        if args.save:
+            files.check_place(args.save)
         caption, table, rows, results = compared(args.folders, args.baseline)
         text = f"{caption}\n\n{table}"
         print(text, end="")
         if args.save:
             save(args.save, text, rows, results)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return MISUSED
-    return 0
+
+    return ended(form.prog, action)
 
 
 if __name__ == "__main__":

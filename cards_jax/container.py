@@ -1,5 +1,6 @@
 """One file that is whole or refused: a JSON header and bytes, with their lengths and one SHA-256 in front."""
 
+import errno
 import hashlib
 import json
 import os
@@ -31,6 +32,8 @@ def read(path: str | Path, magic: bytes = CARD) -> bytes:
 
     Raises ValueError with a reason where they do not, OSError where the file cannot be read.
     """
+    if Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, allowed is one file", str(path))
     with open(path, "rb") as file:
         front = file.read(FRONT)
         size = os.fstat(file.fileno()).st_size

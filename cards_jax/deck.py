@@ -119,6 +119,12 @@ class Deck:
     def __len__(self) -> int:
         return len(self.members)
 
+    def __repr__(self) -> str:
+        each = ", ".join(
+            f"{n} of {g.label}" for n, g in zip(self.cards_A, self.groups, strict=True)
+        )
+        return f"Deck({len(self)} cards: {each}; {'with' if self.gate else 'without'} a gate)"
+
     @property
     def image_HWC(self) -> tuple[int, int, int]:
         return self.members[0].file.spec.image_HWC

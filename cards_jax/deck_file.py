@@ -112,6 +112,12 @@ def load(path: str | Path) -> CardFile | Deck:
 
     Raises ValueError in one line where the file is damaged or of another format, OSError where it cannot be read.
     """
+    if (folder := Path(path)).is_dir():
+        first = next(
+            iter(sorted(folder.glob("cards/*.card")) + sorted(folder.glob("*.card"))), None
+        )
+        hint = f", as {first}" if first else ""
+        raise ConfigError(f"{path}: a folder; allowed is the file of one card or deck{hint}")
     with open(path, "rb") as file:
         is_deck = file.read(len(container.DECK)) == container.DECK
     if not is_deck:

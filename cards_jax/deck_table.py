@@ -307,14 +307,13 @@ def _balanced(rows: Sequence[Row]) -> list[Row]:
 
 def _choices(deck: Deck, rows: Sequence[Row], predictor: str) -> str:
     shown = [row for row in main_rows(rows) if row["predictor"] == predictor]
-    severities = sorted({row["severity"] for row in shown} - {0})
-    width = max(1, len(severities))
+    severities = sorted({row["severity"] for row in shown})
     body = []
     for name in _names(rows):
-        cells = [_shares(deck, row) for row in shown if row["corruption"] == name]
-        body.append([name, *cells, *[""] * (width - len(cells))])
-    head = [f"severity {s}" for s in severities] or ["all"]
-    return tabular.aligned(["", *head], body, [True, *[False] * width])
+        of = {row["severity"]: _shares(deck, row) for row in shown if row["corruption"] == name}
+        body.append([name, *(of.get(s, "") for s in severities)])
+    head = [f"severity {s}" if s else "all" for s in severities]
+    return tabular.aligned(["", *head], body, [True, *[False] * len(severities)])
 
 
 def _shares(deck: Deck, row: Row) -> str:

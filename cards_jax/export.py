@@ -1,4 +1,6 @@
-"""A card's predict function as one file that JAX runs on any backend: StableHLO with the weights inside.
+"""A card's or a deck's predict function as one file that JAX runs on any backend: StableHLO with the weights inside.
+
+    python -m cards_jax.export CARD_OR_DECK --save=FILE [--platforms=cpu,cuda,tpu]
 
 The file is what `jax.export` serialises, then a mark and a SHA-256, which `jax.export.deserialize` does not mind: JAX
 alone, without this package, can run it.
@@ -6,6 +8,7 @@ alone, without this package, can run it.
 
 import functools
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +19,12 @@ import numpy as np
 from jax import Array, lax
 
 from cards_jax import card as card_module
-from cards_jax import deck_program, files, gate, models
+from cards_jax import deck_file, deck_program, files, gate, models
 from cards_jax.card import Card
+from cards_jax.commands import Form, ended
+from cards_jax.config import ConfigError
 from cards_jax.deck import Deck
+from cards_jax.pack import CardFile
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 MARK = b"cards_jax.export"
@@ -26,9 +32,14 @@ DIGEST = hashlib.sha256().digest_size
 
 
 def save(
-    path: str | Path, card: Card, spec: models.Spec, platforms: Sequence[str] = PLATFORMS
+    path: str | Path,
+    card: Card | CardFile,
+    spec: models.Spec | None = None,
+    platforms: Sequence[str] = PLATFORMS,
 ) -> None:
     """Write images (N, H, W, C), floats in [0, 1], to logits (N, K) of a finished card; atomically, for any N.
+
+    A bare Card needs its spec; a CardFile brings it along.
 
     Weights are constants of the program (4 bytes each, pruned ones too: a packed card is the small file), and so are
     the constants that normalise images. A file is readable by the JAX that wrote it and, as JAX promises, by later ones
@@ -36,6 +47,8 @@ def save(
 
     Raises ImportError where flatbuffers is missing, ValueError for a card in training, OSError where it cannot write.
     """
+    if isinstance(card, CardFile):
+        card, spec = card.card, card.spec
     write(path, _predict(card, spec), spec.image_HWC, platforms)
 
 
@@ -154,4 +167,39 @@ def _as_floats(images: Array, image: tuple[int, ...]) -> np.ndarray:
         return images / np.float32(255)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"images: got dtype {images.dtype}, expected uint8 or floats")
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(
+            f"images: floats must lie in [0, 1], got {images.min():g} to {images.max():g}"
+        )
     return images.astype(np.float32)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    form = Form("python -m cards_jax.export", description=__doc__.split("\n")[0])
+    form.add_argument("model", metavar="CARD_OR_DECK")
+    form.add_argument("--save", type=Path, required=True, help="the file to write")
+    form.add_argument("--platforms", default=",".join(PLATFORMS), help="of JAX, with commas")
+    args = form.parse_args(arguments)
+
+    def action() -> None:
+        platforms = tuple(args.platforms.split(","))
+        if unknown := [p for p in platforms if p not in PLATFORMS]:
+            raise ConfigError(f"platforms={unknown[0]!r}: allowed are {', '.join(PLATFORMS)}")
+        try:
+            _exporter()
+        except ImportError as error:
+            raise ConfigError(str(error)) from None
+        files.check_place(args.save)
+        found = deck_file.load(args.model)
+        if isinstance(found, Deck):
+            save_deck(args.save, found, platforms)
+        else:
+            save(args.save, found, platforms=platforms)
+        print(f"{args.save}: {args.save.stat().st_size:,} bytes")
+
+    return ended(form.prog, action)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -46,10 +46,15 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
 
 def check_place(path: Path) -> None:
     """Make the folder of a file that shall be written after long work; OSError where it cannot be written there."""
-    path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    folder = path.absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"its folder cannot be made ({error.strerror})"
+        raise OSError(error.errno, reason, str(path)) from None
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder, allowed is a file", str(path))
-    if not os.access(path.absolute().parent, os.W_OK):
+    if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, "its folder cannot be written", str(path))
 
 

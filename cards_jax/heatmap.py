@@ -17,7 +17,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cards_jax import data, files, folder, hand, heat, heat_report, pack, page, tabular
-from cards_jax.commands import Form, add_data_flags, data_config, ended, use_all_cores
+from cards_jax.commands import (
+    Form,
+    add_data_flags,
+    data_config,
+    dense_only,
+    ended,
+    stem,
+    use_all_cores,
+)
 from cards_jax.config import ConfigError
 from cards_jax.data import Data
 from cards_jax.evaluate.fourier import Settings
@@ -109,6 +117,7 @@ def measured(args: argparse.Namespace) -> Findings:
     if not paths:
         raise ConfigError("cards: all of them are the baseline's; allowed are others beside it")
     c = data_config(args, paths)
+    dense_only("baseline", args.baseline, dense_paths)
     _of_one_kind([Heat(path, pack.meta(path), np.empty(0)) for path in dense_paths])
     d = data.prepare(c)
     say = lambda text: print(text, file=sys.stderr)
@@ -134,7 +143,7 @@ def form() -> argparse.ArgumentParser:
     add("--images", type=int, default=1000, help="the first so many of the test set")
     add("--title", dest="data_title", help="as --data.title")
     add_data_flags(f)
-    add("--save", type=Path, help="writes SAVE.npz, .csv, .md, .png, .svg, SAVE_difference.*")
+    add("--save", type=stem, help="writes SAVE.npz, .csv, .md, .png, .svg, SAVE_difference.*")
     return f
 
 
@@ -145,10 +154,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use_all_cores()
 
     def action() -> None:
+        if args.save:
+            files.check_place(args.save)
         findings = measured(args)
         if args.save:
             findings.save(args.save, args.save)
             page.rewrite(args.save)
+            print(f"written: {args.save}.*", file=sys.stderr)
         print(findings.text())
 
     return ended(parser.prog, action)

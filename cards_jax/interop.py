@@ -126,17 +126,23 @@ def _member(i: int, arrays: dict, model: Spec | str, options: dict) -> CardFile:
 
 
 def export_state_dict(
-    card: Card, spec: Spec, dialect: str | None = None, scores: Tree | None = None
+    card: Card | CardFile,
+    spec: Spec | None = None,
+    dialect: str | None = None,
+    scores: Tree | None = None,
 ) -> dict[str, np.ndarray]:
     """{torch key: float32 array} of a finished card, which the dialect's classes load; pruned weights are exact zeros.
 
     Args:
+      card, spec: what `cards_jax.load` returns, or a bare Card with the spec of its network.
       dialect: one of the family's TORCH; its first where None.
       scores: written too where given. biprop's and hidden-networks' classes want some: `card.mask` makes them choose
         the card's own weights, at its sparsity.
 
     Raises ValueError for a card of another network, or one that is still in training.
     """
+    if isinstance(card, CardFile):
+        card, spec = card.card, spec or card.spec
     parts = {
         "params": flatten(card_module.weights(card)),
         "stats": flatten(card.stats),

@@ -1,6 +1,7 @@
 """Clean and corruption accuracy of any classifier, in the manner of RobustBench."""
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from tqdm import tqdm
 
 from cards_jax import data as data_sources
 from cards_jax import published, robust_summary, scores, tabular
+from cards_jax.config import ConfigError
 from cards_jax.corruptions import BENCHMARK, SEVERITIES
 from cards_jax.data import corrupted
 from cards_jax.data.corrupted import Clean, Source
@@ -102,6 +104,10 @@ def benchmark(
     _one_of("outputs", outputs, OUTPUTS)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: allowed is 1 or more")
+    if data not in data_sources.names():
+        near = difflib.get_close_matches(data, data_sources.names(), 1, 0)[0]
+        allowed = ", ".join(data_sources.names())
+        raise ConfigError(f"data={data!r}: the nearest is {near!r}, allowed are {allowed}")
     place = dict(download=download, cache_dir=cache_dir)
     title = corrupted.title_of(data, title)
     clean_images, labels = data_sources.load(data, "test", data_dir, image_size=image_size, **place)

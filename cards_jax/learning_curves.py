@@ -4,6 +4,8 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from cards_jax.figures import DASHES
 from cards_jax.summary import Row, grouped, order
 from cards_jax.tabular import named
@@ -67,3 +69,11 @@ def _sound(row: Row) -> bool:
     values = [row.get("loss", 0.0), row.get("accuracy", 0.0)]
     finite = all(value is not None and math.isfinite(value) for value in values)
     return finite and bool(row.get("alive", True))
+
+
+def lowest(lines: Sequence[Sequence[float]]) -> float:
+    """Where an axis of accuracy may begin: above most of the first climb, which would flatten what comes after it, and
+    below whatever a line shows after the first quarter of its points."""
+    later = [min(line[len(line) // 4 :]) for line in lines if len(line)]
+    every = [value for line in lines for value in line]
+    return float(min(np.quantile(every, 0.1), *later))

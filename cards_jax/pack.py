@@ -39,6 +39,11 @@ class CardFile:
     meta: dict[str, Any]
     origin: Origin | None = None
 
+    def __repr__(self) -> str:
+        r = self.meta.get("result") or {}
+        made = f"{r['method']}, {100 * r['sparsity']:.4g}% removed, " if "method" in r else ""
+        return f"CardFile({made}{self.spec.name} of width {self.spec.width})"
+
     def logits(self, images: Array) -> Array:
         """(N, K) float32 for images (N, H, W, C), uint8 or floats in [0, 1].
 
@@ -162,6 +167,10 @@ def reasons(path: str | Path, kind: str = "card") -> Iterator[None]:
         raise
     except OtherGenerator as error:
         raise OtherGenerator(f"{path}: {error}") from None
+    except models.Unknown as error:
+        raise ValueError(
+            f"{path}: {error}; a network of one's own needs its file in cards_jax/models"
+        ) from None
     except Exception as error:  # zlib, json, zipfile and numpy raise a dozen kinds on damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: damaged, or not a {kind} file ({reason})") from None

@@ -112,6 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.save:
             files.check_place(args.save)
         deck, paths = deck_file.as_deck(args.model), find(args.images)
+        for m in deck.members:
+            if (m.file.meta.get("result") or {}).get("diverged_at") is not None:
+                print(f"{PROGRAM}: note: {m.name} diverged in training", file=sys.stderr)
         images = read(paths, deck.image_HWC)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", RuntimeWarning)

@@ -55,11 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if len(set(names)) < len(names):
             raise ConfigError("cards: two files have one name; allowed is to rename one")
         args.save.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            content = encoded(pack.load(path), path.stem)
+        cards = {path: pack.load(path) for path in paths}
+        if done := [path for path, card in cards.items() if "quantized" in card.meta]:
+            raise ConfigError(f"{done[0]}: is {FORM} already; allowed are cards that are not")
+        for path, card in cards.items():
+            content = encoded(card, path.stem)
             to = args.save / f"{path.stem}_{FORM}{hand.SUFFIX}"
             files.write_atomically(to, content)
-            print(f"{to}: {len(content):,} true bytes, {path.stat().st_size:,} before")
+            before = path.stat().st_size
+            larger = ", larger: its weights took less than a byte" * (len(content) > before)
+            print(f"{to}: {len(content):,} true bytes, {before:,} before{larger}")
 
     return ended(PROGRAM, action)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cards_jax import figures, files
+from cards_jax import figures, files, learning_curves
 from cards_jax.learning_curves import SPLITS, SWEEP, Curve, curves, splits_of, spread
 from cards_jax.plain import plain
 from cards_jax.summary import POINT, SUMMARY, Row, grouped, varies
@@ -143,7 +143,7 @@ def _scale_accuracy(row: Sequence[Any]) -> None:
     """Leaves out most of the first climb, which would flatten all that comes after it."""
     means = [line.get_ydata() for axes in row for line in axes.get_lines()]
     if means:
-        low = np.quantile(np.concatenate(means), 0.1)
+        low = learning_curves.lowest(means)
         high = max(axes.dataLim.y1 for axes in row if axes.get_lines())
         room = 0.05 * (high - low) + 0.1
         row[0].set_ylim(low - room, high + room)

@@ -156,7 +156,7 @@ def summarise(
         labels,
         {name: _curves(name, shown, labels) for name in source.names},
         _exemplars(source, groups, dense_groups, labels[len(dense_groups) :]),
-        line and {"slope": line[0], "intercept": line[1], "n": len(population)},
+        line and {"slope": line[0], "intercept": line[1], "n": len(_alive(population))},
         margin,
         baseless,
     )
@@ -168,10 +168,14 @@ def _unused(label: str, taken: Sequence[str]) -> str:
     return next(t for t in tries if t not in taken)
 
 
+def _alive(scores: Sequence[Score]) -> list[Score]:
+    return [s for s in scores if s.result.get("diverged_at") is None]
+
+
 def _line(population: Sequence[Score], sets: Mapping) -> tuple[float, float] | None:
     if "benchmark" not in sets:
         return None
-    alive = [s for s in population if s.result.get("diverged_at") is None]
+    alive = _alive(population)
     accuracy = lambda s, names: np.mean([s.marks[n].accuracy for n in names])
     clean = [accuracy(s, (CLEAN,)) for s in alive]
     return effective.fit(clean, [accuracy(s, BENCHMARK) for s in alive])

@@ -26,7 +26,15 @@ from cards_jax import (
     robust_tables,
     scores,
 )
-from cards_jax.commands import Form, add_data_flags, data_config, ended, use_all_cores
+from cards_jax.commands import (
+    Form,
+    add_data_flags,
+    data_config,
+    dense_only,
+    ended,
+    stem,
+    use_all_cores,
+)
 from cards_jax.config import ConfigError
 from cards_jax.corruptions import frost
 from cards_jax.data import corrupted
@@ -160,6 +168,8 @@ def evaluated(args: argparse.Namespace) -> Summary:
     dense_paths = hand.find([args.baseline]) if args.baseline else []
     cards = [p for p in hand.find(args.cards) if p not in dense_paths] or dense_paths
     population = hand.find(args.population) if args.population else []
+    dense_only("baseline", args.baseline, dense_paths)
+    dense_only("population", " ".join(map(str, args.population or ())), population)
     c = _resolved(args, cards)
     clean = clean_of(c)
     note = _same_data(args, c, [*cards, *dense_paths, *population])
@@ -191,6 +201,9 @@ def save(path: Path, s: Summary) -> None:
     page.rewrite(path)
 
 
+SAVES = "writes PATH.md, .tex, .csv, .json, .png, .svg, PATH_each.csv and PATH_cells.csv"
+
+
 def form() -> argparse.ArgumentParser:
     """The command line."""
     f = Form("python -m cards_jax.robustness", description=__doc__.split("\n")[0])
@@ -205,7 +218,7 @@ def form() -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=500)
     add("--margin", type=float, default=100 * potential.MARGIN, help="points, of prune potential")
     add("--download", action="store_true", help="allow to fetch published data (3 GB)")
-    add("--save", type=Path, metavar="PATH", help="writes PATH.md, .tex, .csv, .json, .png, .svg")
+    add("--save", type=stem, metavar="PATH", help=SAVES)
     add_data_flags(f)
     return f
 
@@ -217,10 +230,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use_all_cores()
 
     def action() -> None:
+        if args.save:
+            files.check_place(args.save)
         summary = evaluated(args)
         print(robust_tables.texts(summary)["corruptions.md"])
         if args.save:
             save(args.save, summary)
+            print(f"written: {args.save}.*", file=sys.stderr)
 
     return ended(parser.prog, action)
 

@@ -91,6 +91,10 @@ def check(c: ConfigDict, d: Data) -> None:
         raise ConfigError(
             f"batch_size={c.batch_size}: allowed is up to {len(d.train_images)} training images"
         )
+    if len(d.classes) < 2:
+        raise ConfigError(
+            f"data.dir={c.data.dir!r}: holds one class, {d.classes[0]!r}; allowed are two or more"
+        )
     classes = c.model.num_classes
     if classes is not None and classes < len(d.classes):
         raise ConfigError(

@@ -43,7 +43,7 @@ def summarise(results: Sequence[Row], baseline: Sequence[Row] | None = None) -> 
     """Test accuracy over the seeds of each point: one row per point, sorted, with the keys SUMMARY.
 
     `accuracy_std` is the sample standard deviation, `accuracy_low` and `accuracy_high` bound the
-    95% interval of the mean (Student t); both are None for fewer than two realizations. Diverged
+    95% interval of the mean (Student t); they are None for fewer than two and three realizations. Diverged
     realizations count in `n_diverged` alone. `difference_*` are percentage points above
     `dense_accuracy`, the mean of the dense `baseline` of the same data and model, a constant.
     """
@@ -76,9 +76,10 @@ def _spread(accuracies: Sequence[float]) -> Row:
         "accuracy_max": float(values.max()),
     }
     if n > 1:
-        std = float(values.std(ddof=1))
+        row["accuracy_std"] = std = float(values.std(ddof=1))
+    if n > 2:  # of two, it is thirteen standard errors wide
         half = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
-        row |= {"accuracy_std": std, "accuracy_low": mean - half, "accuracy_high": mean + half}
+        row |= {"accuracy_low": mean - half, "accuracy_high": mean + half}
     return row
 
 

@@ -116,6 +116,12 @@ def _check_axes(c: ConfigDict) -> None:
 def _make_absolute(c: ConfigDict) -> None:
     """Places on the disk, so that a resume finds them from anywhere."""
     assign(c, "workdir", str(Path(c.workdir).expanduser()))
+    if Path(c.workdir).is_file():
+        raise ConfigError(f"workdir={c.workdir!r}: is a file; allowed is a folder")
+    if c.baseline is not None and c.baseline.lower() in ("", "none", "null", "false", "off"):
+        raise ConfigError(
+            f"baseline={c.baseline!r}: allowed are 'auto', None (no baseline), the folder of a finished dense run"
+        )
     for field, words in PLACES.items():
         if (value := flat(c)[field]) and value not in words:
             assign(c, field, str(Path(value).expanduser().absolute()))

@@ -18,6 +18,7 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.devices()  # now, else a command that a test calls in this process would choose their number
 
 
 def _folder(variable: str) -> Path:

@@ -1,5 +1,6 @@
 """The commands as functions: a small run is trained once, then measured, dealt and described from Python."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 import cards_jax
-from cards_jax import api, config, experiment, folder, heatmap, main, robustness
+from cards_jax import api, config, experiment, export, folder, heatmap, main, robustness
 from cards_jax.config import ConfigError
 
 TINY = {
@@ -24,6 +25,16 @@ def run(tmp_path_factory) -> api.Run:
     return cards_jax.train_cards(
         "configs/quickstart.py", {**TINY, "workdir": str(tmp_path_factory.mktemp("runs"))}
     )
+
+
+@pytest.fixture(scope="module")
+def dense(run, tmp_path_factory) -> Path:
+    """A card that says it is dense."""
+    card = cards_jax.load(run.cards[0])
+    result = card.meta["result"] | {"method": "dense", "sparsity": 0.0}
+    path = tmp_path_factory.mktemp("dense") / "dense.card"
+    dataclasses.replace(card, meta={**card.meta, "result": result}).save(path)
+    return path
 
 
 def test_every_public_name_is_there_and_says_what_it_does():
@@ -106,27 +117,27 @@ def _picture(png: bytes) -> tuple[int, int]:
         return image.size
 
 
-def test_corruptions_are_those_of_the_command(run, tmp_path, capsys):
+def test_corruptions_are_those_of_the_command(run, dense, tmp_path, capsys):
     names = ["brightness", "contrast"]
-    found = cards_jax.measure_corruptions([run.folder], run.cards[0], corruptions=names, images=20)
-    arguments = [str(run.folder), f"--baseline={run.cards[0]}", "--images=20"]
+    found = cards_jax.measure_corruptions([run.folder], dense, corruptions=names, images=20)
+    arguments = [str(run.folder), f"--baseline={dense}", "--images=20"]
     path = tmp_path / "table"
     assert robustness.main([*arguments, "--corruptions=brightness,contrast", f"--save={path}"]) == 0
     assert capsys.readouterr().out.strip() == str(found).strip()
     assert found.pictures == {"main": path.with_suffix(".png").read_bytes()}
-    assert len(found.rows) == 2 and min(_picture(found.pictures["main"])) > 100
-    assert repr(found) == "Measured(2 rows, pictures: main)"
+    assert len(found.rows) == 3 and min(_picture(found.pictures["main"])) > 100
+    assert repr(found) == "Measured(3 rows, pictures: main)"
 
 
-def test_heatmaps_are_those_of_the_command(run, tmp_path, capsys):
+def test_heatmaps_are_those_of_the_command(run, dense, tmp_path, capsys):
     path = tmp_path / "maps" / "heat"
-    found = cards_jax.measure_heatmaps([run.folder], run.cards[0], eps=[2], images=5, save=path)
-    arguments = [str(run.folder), f"--baseline={run.cards[0]}", "--images=5", "--eps=2"]
+    found = cards_jax.measure_heatmaps([run.folder], dense, eps=[2], images=5, save=path)
+    arguments = [str(run.folder), f"--baseline={dense}", "--images=5", "--eps=2"]
     assert heatmap.main(arguments) == 0
     assert capsys.readouterr().out.strip() == str(found).strip()
     assert set(found.pictures) == {"main", "difference"}
     assert found.pictures["difference"] == Path(f"{path}_difference.png").read_bytes()
-    assert {row["card"] for row in found.rows} == {"dense", "bp 80%"}
+    assert {row["card"] for row in found.rows} == {"dense", "bp 50%", "bp 80%"}
 
 
 def test_a_deck_is_that_of_the_command(run, tmp_path):
@@ -136,3 +147,47 @@ def test_a_deck_is_that_of_the_command(run, tmp_path):
     np.testing.assert_allclose(deck.predict(images), mean, atol=1e-5)
     with pytest.raises(ConfigError, match="gate='theirs': allowed are paper, ours"):
         cards_jax.build_deck([run.folder], gate="theirs")
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda run: api.measure_corruptions([]), r"cards=\[\]: allowed are card files"),
+        (lambda run: api.measure_corruptions(run.folder, images="10"), "images='10': allowed is"),
+        (lambda run: api.measure_heatmaps(run.folder, images=1.5), "images=1.5: allowed is"),
+        (lambda run: api.measure_heatmaps(run.folder, save="."), "save='.': allowed is the begin"),
+        (
+            lambda run: cards_jax.load(run.folder),
+            r"a folder; allowed is the file of one card .*card",
+        ),
+        (lambda run: cards_jax.benchmark(None, "cifar"), "data='cifar': the nearest is 'cifar10'"),
+    ],
+)
+def test_mistakes_are_one_line(run, call, message):
+    with pytest.raises(ConfigError, match=message):
+        call(run)
+
+
+def test_one_place_is_as_good_as_several(run):
+    fields = {"corruptions": "brightness", "images": 5}
+    one = cards_jax.measure_corruptions(run.folder, **fields)
+    assert one.text == cards_jax.measure_corruptions([str(run.folder)], **fields).text
+    deck = cards_jax.build_deck(str(run.cards[0]), gate=None)
+    assert len(deck) == 1 and len(repr(deck)) < 200
+    assert repr(cards_jax.load(run.cards[0])).startswith("CardFile(bp, 50% removed, conv2 of width")
+    heat = cards_jax.measure_heatmaps(run.cards[0], eps=4, images=5)
+    assert {row["eps"] for row in heat.rows} == {4}
+
+
+def test_what_load_returns_can_be_exported(run, tmp_path):
+    card = cards_jax.load(run.cards[0])
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    back = cards_jax.import_state_dict(cards_jax.export_state_dict(card), card.spec)
+    back.save(tmp_path / "back.card")
+    again = cards_jax.load(tmp_path / "back.card")
+    np.testing.assert_allclose(again.logits(images), card.logits(images), rtol=1e-5, atol=1e-5)
+    assert export.main([str(run.cards[0]), f"--save={tmp_path / 'a.jax'}"]) == 0
+    function = export.load(tmp_path / "a.jax")
+    np.testing.assert_allclose(function(images), card.logits(images), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"floats must lie in \[0, 1\], got"):
+        function(images.astype(np.float32))

@@ -1,9 +1,12 @@
 """What the commands on finished cards share: every failure that can be expected is one line and an exit code."""
 
+import argparse
+from pathlib import Path
+
 import jax
 import pytest
 
-from cards_jax import commands
+from cards_jax import __main__, commands
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,32 @@ def test_what_nobody_expects_is_shown_whole():
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
         commands.ended("it", action)
+
+
+def test_the_beginning_of_file_names(tmp_path):
+    assert commands.stem("a/rob.md") == commands.stem("a/rob") == Path("a/rob")
+    assert commands.stem("v1.2") == Path("v1.2")
+    for text in ("", ".", "a/", str(tmp_path)):
+        with pytest.raises(argparse.ArgumentTypeError, match="allowed is the beginning of file"):
+            commands.stem(text)
+
+
+def test_help_says_defaults(capsys):
+    form = commands.Form("it")
+    form.add_argument("--images", type=int, default=7, help="so many")
+    form.add_argument("--save", help="where")
+    text = " ".join(form.format_help().split())
+    assert "so many (default: 7)" in text and "where (default" not in text
+
+
+def test_every_command_is_listed(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["cards_jax"])
+    assert __main__.main() == 0
+    out = capsys.readouterr().out
+    root = Path(commands.__file__).parent
+    own = {p.stem for p in root.glob("*.py") if "python -m cards_jax." + p.stem in p.read_text()}
+    listed = {line.split()[0] for line in out.splitlines()[2:]}
+    runnable = {
+        name for name in own if '__name__ == "__main__"' in (root / f"{name}.py").read_text()
+    }
+    assert listed == runnable | {"page"}

@@ -261,8 +261,11 @@ def test_flipped_bits_of_a_compressed_archive_never_change_an_image(tmp_path, lo
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"train/ant/a.txt": b"x"}, "holds no images train/<class>"),
-        ({"train/a/0.png": b"x"}, "holds no images test or val or valid/<class>"),
+        ({"train/ant/a.txt": b"x"}, "holds no train images; allowed is train/<class>/<image>"),
+        (
+            {"train/a/0.png": b"x"},
+            "holds no test images; allowed is test/<class>/<image> or val/<class>/<image>",
+        ),
         ({"train/0.png": b"x"}, "'train/0.png' lies in no class folder"),
         ({"test/dog/0.png": b"x"}, "class 'dog' of test is not in train"),
         ({"more/train/ant/0.png": b"x"}, "several trees, below"),

@@ -84,6 +84,18 @@ def test_mixed_images_come_from_all_corrupted_sets():
     assert [t.name for t in deck_table.with_mixed(given[:1])] == ["clean"]
 
 
+def test_choices_of_clean_images_have_no_severity(five, rows):
+    """They stood under the first one."""
+    text = deck_table.markdown(five, rows)
+    head = next(line for line in text.splitlines() if "severity" in line and " all" in line)
+    columns = [cell.strip() for cell in head.split("|")]
+    clean = next(
+        line for line in text[text.index(head) :].splitlines() if line.startswith("| clean")
+    )
+    cells = [cell.strip() for cell in clean.split("|")]
+    assert cells[columns.index("all")] and not cells[columns.index("severity 2")]
+
+
 def test_tables(five, rows):
     text = deck_table.markdown(five, rows)
     assert "| mean of corruptions |" in text and "plain/gaussian, in percent" in text

@@ -52,7 +52,7 @@ RANKS = [
     {"deck_commands"},
     {"experiment"},
     {"main"},
-    {"api"},
+    {"api", "__main__"},
 ]
 RANK = {name: i for i, names in enumerate(RANKS) for name in names}
 FILES = sorted(p for p in ROOT.rglob("*.py") if "configs" not in p.parts)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cards_jax import learning_curves
 from cards_jax.figures import apart
 from cards_jax.report import plot_curves, plot_sparsity, write_results, write_tables
 from cards_jax.summary import POINT, SUMMARY, summarise
@@ -72,6 +73,20 @@ def test_one_seed_has_no_interval():
     (row,) = summarise([_result(0, 0.9)])
     assert row["accuracy_mean"] == row["accuracy_min"] == row["accuracy_max"] == 0.9
     assert row["accuracy_std"] is row["accuracy_low"] is row["accuracy_high"] is None
+
+
+def test_two_seeds_have_a_deviation_and_no_interval():
+    (row,) = summarise([_result(0, 0.9), _result(1, 0.8)])
+    assert row["accuracy_std"] == pytest.approx(0.0707107)
+    assert row["accuracy_low"] is row["accuracy_high"] is None
+
+
+def test_axes_hide_the_first_climb_and_nothing_else():
+    climb = [10, 40, 60, 70, *range(80, 91)]
+    assert learning_curves.lowest([climb]) >= 40
+    assert learning_curves.lowest([climb, [10] * 15]) == 10
+    dips = [50, 80, 82, 84, 20, 83, 85, 86]
+    assert learning_curves.lowest([dips] * 9) == 20
 
 
 @pytest.mark.parametrize("key", POINT)

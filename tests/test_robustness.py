@@ -11,7 +11,7 @@ import numpy as np
 import pages
 import pytest
 
-from cards_jax import config, models, pack, robustness
+from cards_jax import commands, config, models, pack, robustness
 from cards_jax.config import ConfigError
 from cards_jax.corruptions import frost
 from cards_jax.data.corrupted import Clean
@@ -138,3 +138,25 @@ def test_a_config_names_textures_of_frost(textures):
     config.assign(c, "evaluate.frost", str(textures.parent))
     with pytest.raises(ConfigError, match="does not hold frost1.png"):
         robustness.source_of(c, clean)
+
+
+@pytest.mark.parametrize("flag", ["baseline", "population"])
+def test_cards_that_are_not_dense_are_no_baseline(run, tmp_path, capsys, flag):
+    """Tables would call them dense."""
+    words = run, f"--{flag}={run}", "--corruptions=fog", "--images=5"
+    assert "holds cards of bp; allowed are dense ones" in refused(capsys, *words)
+    base = card(tmp_path / "dense.card", pages.result(0, 0.0, "dense"))
+    commands.dense_only(flag, base, [base])
+
+
+def test_where_it_is_saved_is_looked_at_before_anything_is_measured(
+    run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(robustness, "evaluated", lambda args: pytest.fail("measured"))
+    (tmp_path / "file").write_text("")
+    assert command(run, f"--save={tmp_path}/file/x") == 1
+    assert "its folder cannot be made" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        command(run, "--save=.")
+    assert ended.value.code == 2
+    assert "allowed is the beginning of file names" in capsys.readouterr().err

@@ -148,7 +148,8 @@ def _arranged(path: Path, names: Iterable[str]) -> tuple[dict[str, Item], list[s
         group = next((groups[folder] for folder in folders if folder in groups), None)
         if group is None:
             raise ConfigError(
-                f"data.dir: {path} holds no images {' or '.join(folders)}/<class>/<image>"
+                f"data.dir: {path} holds no {split} images; allowed is "
+                f"{' or '.join(f'{folder}/<class>/<image>' for folder in folders)}"
             )
         if unknown := sorted(set(group) - set(labels)):
             raise ConfigError(f"data.dir: {path}: class {unknown[0]!r} of {split} is not in train")

@@ -54,6 +54,10 @@ class Spec:
     unpruned: tuple[str, ...] = ()
 
 
+class Unknown(ValueError):
+    """No architecture of that name is installed."""
+
+
 class Model(NamedTuple):
     """init(key) -> (params, stats); apply(params, stats, images_BHWC, train) -> (logits_BK float32, stats).
 
@@ -84,7 +88,7 @@ def family(name: str) -> ModuleType:
         return families()[name]
     except KeyError:
         near = difflib.get_close_matches(name, families(), 1, 0)
-        raise ValueError(
+        raise Unknown(
             f"no architecture {name!r}: nearest is {near[0]!r}, allowed are {', '.join(families())}"
         ) from None
 

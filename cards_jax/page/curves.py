@@ -68,7 +68,7 @@ def _accuracy_range(lines: Sequence[Line]) -> tuple[float, float] | None:
     """Without most of the first climb, which would flatten all that comes after it."""
     if not lines:
         return None
-    low = float(np.quantile([v for line in lines for v in line.mean], 0.1))
+    low = learning_curves.lowest([line.mean for line in lines])
     high = max(v for line in lines for v in line.high)
     return (low, high) if high > low else (high - 1, high + 1)
 
@@ -97,7 +97,7 @@ def _of_run(metrics: Sequence[Row], number: int) -> Html | None:
     notes = ["Lines are means over seeds, bands reach from the smallest to the largest."] * (
         many > 1
     )
-    notes += ["The steepest part of the climb lies below the axis of accuracy."] * hidden
+    notes += ["The beginning of the climb lies below the axis of accuracy."] * hidden
     table = tables.render(_numbers(drawn), "Accuracy by epoch", f"{prefix}-epochs")
     return join(
         tables.prose(" ".join(notes)),

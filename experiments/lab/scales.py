@@ -15,7 +15,7 @@ class Scale:
 
     networks: of experiments that compare architectures; one: of those that do not. sparsities: fractions removed, the
     last is the "high" one of every claim, `middle` the one of experiments at a single sparsity. augmented: seeds of
-    runs that compare augmentations and decks.
+    runs that compare augmentations and decks (the paper has three).
     learning_rates, weight_decays, tune_seeds, tune_sparsity: the grid that every method is given, and on what it is
     chosen. holdout: images that choose, kept: those that are left out of the final trainings as well.
     common: fields of every run; popup, iterative, finetune, gradual: of ep and bp, lth and lrr, ft, gmp besides.
@@ -189,7 +189,7 @@ PAPER = Scale(
     networks=("conv4", "conv8", "vgg19", "resnet18", "wrn18_2"),
     one="conv8",
     seeds=(0, 1, 2, 3, 4),
-    augmented=(0, 1, 2),
+    augmented=(0, 1, 2, 3, 4),
     sparsities=PAPER_LEVELS,
     middle=0.7903,
     learning_rates=(0.01, 0.03, 0.1),
