@@ -167,9 +167,9 @@ def test_a_baseline_of_two_kinds_is_refused_before_anything_is_measured(
 ):
     c, path = finished
     first, second = (pack.load(p) for p in sorted((path / "cards").glob("*.card")))
-    result = {**second.meta["result"], "learning_rate": 7.0}
-    pack.save(tmp_path / "0.card", first.card, first.spec, first.meta)
-    pack.save(tmp_path / "1.card", second.card, second.spec, {**second.meta, "result": result})
+    for i, (card, rate) in enumerate(((first, 0.1), (second, 7.0))):
+        result = {**card.meta["result"], "method": "dense", "learning_rate": rate}
+        dataclasses.replace(card, meta={**card.meta, "result": result}).save(tmp_path / f"{i}.card")
     monkeypatch.setattr(heat, "evaluate", None)
     more = f"--baseline={tmp_path}", f"--data.dir={c.data.dir}" if c.data.dir else "--images=20"
     assert heatmap.main([str(path), *more]) == 2
