@@ -69,10 +69,9 @@ def figure(findings, out):
     scale = findings.scale
     of = lambda k: [(w, findings.group(*cell(k, w, scale))) for w in scale.widths]
     lines = [(LABELS[k], of(k)) for k in KINDS]
-    label = (
-        f"Width of the first stage ({scale.one}; compressed ones {100 * scale.high:.4g}% sparse)"
-    )
-    return draw.over_numbers(findings, out, "width", lines, label, logarithmic=True)
+    text = f"Compressed networks: {100 * scale.high:.4g}% removed."
+    label = f"Width of {scale.one}"
+    return draw.over_numbers(findings, out, "width", lines, label, logarithmic=True, text=text)
 
 
 EXPERIMENT = Experiment("width", __doc__.splitlines()[0], runs, figure, rules)

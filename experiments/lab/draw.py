@@ -272,10 +272,11 @@ def over_numbers(
     label: str,
     dense: Sequence[Card] = (),
     logarithmic: bool = False,
+    text: str = "",
 ) -> list[Path]:
     """NAME.{png,svg}: accuracy and robustness of lines (label, [(x, cards)]) over any number, with the dense mean.
 
-    Lines are set apart a little, so that their bars do not hide each other.
+    Lines are set apart a little, so that their bars do not hide each other. text: for the caption.
     """
     numbers = sorted({x for _, points in lines for x, _ in points})
     labels = [line for line, _ in lines]
@@ -300,7 +301,7 @@ def over_numbers(
         axes.set_xticks(numbers, [f"{x:g}" for x in numbers])
         axes.set_xlabel(label)
 
-    more = "Bars: smallest to largest seed." + " Dashes: dense mean." * bool(dense)
+    more = f"{text} Bars: smallest to largest seed.".strip() + " Dashes: dense mean." * bool(dense)
     return _pair(findings, out, name, panel, ("Accuracy (%)", "Corrupted accuracy (%)"), more)
 
 
