@@ -472,3 +472,17 @@ def test_real_images_agree_with_the_lossless_ones(data_dir, tmp_path_factory):
         rank = np.count_nonzero(official[:index] == label)
         found = images[labels == label][rank]
         assert np.abs(found.astype(int) - image).mean() < 20
+
+
+@pytest.mark.parametrize(
+    "orientation, corner", [(1, (0, 0)), (3, (3, 7)), (6, (0, 3)), (8, (7, 0))]
+)
+def test_photographs_stand_the_way_up_that_their_camera_wrote_down(orientation, corner):
+    pixels = np.zeros((4, 8, 3), np.uint8)
+    pixels[0, 0] = 255
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(file, "PNG", exif=exif)
+    found = folder.decoded(file.getvalue(), None)
+    assert found.shape == ((4, 8, 3) if orientation < 5 else (8, 4, 3))
+    assert tuple(np.argwhere(found[..., 0] == 255)[0]) == corner

@@ -17,7 +17,7 @@ from itertools import islice, zip_longest
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from cards_jax.config import ConfigError
@@ -29,7 +29,7 @@ SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "valid")}
 FOLDERS = {folder for folders in SPLIT_FOLDERS.values() for folder in folders}
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 PIXEL_LIMIT = 2**26  # below the size at which Pillow itself warns of a decompression bomb
-VERSION = 1  # of the way images become arrays: another one leaves the old cache entries alone
+VERSION = 2  # of the way images become arrays: another one leaves the old cache entries alone
 
 
 @dataclass(frozen=True)
@@ -228,6 +228,8 @@ def _opened(raw: bytes) -> Image.Image:
 def decoded(raw: bytes, size: int | None) -> np.ndarray:
     """RGB pixels, uint8 HWC, of an encoded image; of an animation or a file of several pages the first.
 
+    The way up that a camera wrote down (EXIF) is kept to.
+
     What is damaged or refused raises many kinds of exceptions.
     """
     with _opened(raw) as image:
@@ -235,6 +237,7 @@ def decoded(raw: bytes, size: int | None) -> np.ndarray:
             raise ValueError(f"{image.width}x{image.height} are more than {PIXEL_LIMIT:,} pixels")
         if image.mode in DEEP_MODES:
             raise ValueError(f"mode {image.mode}, more than 8 bits a channel")
+        ImageOps.exif_transpose(image, in_place=True)
         if "transparency" in image.info:
             image = image.convert("RGBA")
         image = image.convert("RGB")
