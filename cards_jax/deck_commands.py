@@ -50,6 +50,7 @@ from cards_jax.deck_inputs import (
     gates_of,
     members_of,
     names_of,
+    say,
     test_set,
 )
 from cards_jax.evaluate import attack
@@ -77,7 +78,9 @@ def choose(args: argparse.Namespace) -> None:
     files.check_place(args.save)
     d = members_of(args)
     trials.check_holdout(d.members)
-    found = tune.tune(d, data_of(d.members, args), args.references, args.batch)
+    images = data_of(d.members, args)
+    say(f"tries settings of the gate on {len(images.holdout_images):,} holdout images: minutes")
+    found = tune.tune(d, images, args.references, args.batch)
     files.deliver(args.save, json.dumps(found, indent=1) + "\n")
     body = [
         [
@@ -101,6 +104,7 @@ def deal_hand(args: argparse.Namespace) -> None:
     trials.check_holdout(d.members)
     images = data_of(d.members, args)
     d = Deck(d.members, gate_of(d, args, images))
+    say(f"{len(d)} cards answer {len(images.holdout_images):,} holdout images, clean and corrupted")
     found = deal.search(d, deal.extras(d, images, args.batch), args.budget, args.most)
     best, edge = found[0], deal.front(found)
     print(f"Pareto front of {len(found)} decks, on {len(images.holdout_images)} holdout images:\n")

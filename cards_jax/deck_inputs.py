@@ -24,6 +24,11 @@ SETS = {
 }
 
 
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def data_of(members: Sequence[Member], args: argparse.Namespace) -> Data:
     """What the cards were trained on; ConfigError where they differ in it, or other data lie there now."""
     first, wanted = members[0], members[0].file.meta.get("data_fingerprint")
@@ -84,7 +89,11 @@ def gate_of(d: Deck, args: argparse.Namespace, images: Data) -> Gate | None:
     """The gate of the command, from training images."""
     if args.gate == "none":
         return None
-    return gate.build(settings_of(args.gate), d.groups, images.train_images)
+    settings = settings_of(args.gate)
+    say(
+        f"references of the gate, from {settings.references:,} training images of each augmentation"
+    )
+    return gate.build(settings, d.groups, images.train_images)
 
 
 def assembled(args: argparse.Namespace) -> Deck:
