@@ -176,9 +176,6 @@ def layout(
     else:
         splits = [split] if split else _splits(count, batch_size, found)
         rows, split = min(((len(found) // n, n) for n in splits), key=partial(_seconds, count))
-        # More rows than realizations would only hold copies; but every process has to have a part.
-        enough = range(min(rows, count), rows + 1)
-        rows = next(n for n in enough if _has_all_processes(found[: n * split]))
     grid = np.array(found[: rows * split]).reshape(rows, split)
     mesh = Mesh(grid, (REALIZATION, BATCH), axis_types=(AxisType.Auto,) * 2)
     loop = mapping == "loop" if mapping else found[0].platform == "cpu"

@@ -42,7 +42,7 @@ RANGES = {
     "prime.temperature": (0, HUGE, "0 or more"),
     "prime.sigma": (0, HUGE, "0 or more"),
     "batch_size": (1, HUGE, "1 or more"),
-    "epochs": (0, 10**6 + 1, "1 to 1000000, or 0 of method ft with model.weights"),
+    "epochs": (1, 10**6 + 1, "1 to 1000000, or 0 of method ft with model.weights"),
     "label_smoothing": (0, 1, "from 0 to below 1"),
     "holdout": (0, HUGE, "0 or more"),
     "data.subset": (0, HUGE, "0 (all) or more"),
@@ -153,16 +153,16 @@ def validate(c: ConfigDict) -> ConfigDict:
     if c.compute.mapping is not None:
         one_of(c, "compute.mapping", realizations.MAPPINGS)
     values = flat(c)
+    pruned_at_once = c.method == "ft" and c.model.weights is not None
     for field, (low, high, text) in RANGES.items():
-        in_range(field, values[field], low, high, text)
+        least = 0 if field == "epochs" and pruned_at_once else low
+        in_range(field, values[field], least, high, text)
     for field, (low, high, text) in OPTIONAL_RANGES.items():
         if values[field] is not None:
             in_range(field, values[field], low, high, text)
     for field in WORDS:
         if not all(isinstance(word, str) and word for word in values[field]):
             raise ConfigError(f"{field}={values[field]}: allowed are words, separated by commas")
-    if not c.epochs and not (c.method == "ft" and c.model.weights):
-        in_range("epochs", c.epochs, 1, HUGE, RANGES["epochs"][2])
     corruptions.expand(c.evaluate.corruptions)
     if c.data.subset and c.data.subset_per_class:
         raise ConfigError("data.subset, data.subset_per_class: only one of them can be set")

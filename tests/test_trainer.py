@@ -8,7 +8,7 @@ import pytest
 import small
 import walk
 
-from cards_jax import config, masks, models, realizations, train
+from cards_jax import config, masks, models, train
 from cards_jax.realizations import fetch
 from cards_jax.tree import flatten
 
@@ -209,13 +209,6 @@ def test_an_emptied_layer_stays_finite():
     state, cards = steps(c, count=2)
     assert min(int(m.sum()) for m in jax.tree.leaves(cards.mask)) == 0
     assert state.diverged_at.tolist() == [-1] and np.isfinite(state.sums.loss).all()
-
-
-@pytest.mark.parametrize("count, split, rows", [(1, 1, 1), (3, 1, 3), (4, 1, 4), (6, 1, 4)])
-def test_no_device_holds_a_copy_of_a_realization(count, split, rows):
-    found = realizations.layout(count, split, 125, 4)
-    assert (found.rows, found.split) == (rows, split)
-    assert found.group < count + rows
 
 
 def test_adam_is_that_of_pytorch():
