@@ -95,7 +95,11 @@ def test_settings_have_defaults():
     [
         ("gaussian", {"sigma": (0.05, 0.2), "p": (0.9, 0.4)}),
         ("augmix", {"severity": (1.0, 5.0), "alpha": (0.5, 2.0)}),
-        ("prime", {"sigma": (1.0, 4.0), "temperature": (0.001, 0.02), "deformation": (0.1, 1.0)}),
+        pytest.param(
+            "prime",
+            {"sigma": (1.0, 4.0), "temperature": (0.001, 0.02), "deformation": (0.1, 1.0)},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_strength_may_vary_along_an_axis(name, values, key, images):

@@ -55,7 +55,7 @@ def loaded(name: str) -> plan.Experiment:
     return __import__(name).EXPERIMENT
 
 
-SLOW = dict.fromkeys(("narrow", "paper"), pytest.mark.slow)  # some minutes for all experiments
+SLOW = dict.fromkeys(("smoke", "narrow", "paper"), pytest.mark.slow)  # smoke is drawn elsewhere
 
 
 @pytest.mark.parametrize(

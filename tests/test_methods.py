@@ -32,7 +32,7 @@ CASES = {
     "snip": {"sparsity": (0.5, 0.8)},
     "nm": {"sparsity": (0.5, 0.75)},
 }
-QUICK = ("dense_cyclic", "random", "ep", "bp")  # in both scopes; of the others the global one
+QUICK = ("ep", "bp")  # in both scopes; of the others the global one
 SCOPED = [
     pytest.param(m, s, marks=() if s == "global" or m in QUICK else pytest.mark.slow)
     for m in CASES
