@@ -52,6 +52,7 @@ def test_margins():
     np.testing.assert_allclose(found, [1, -3])
 
 
+@pytest.mark.slow
 def test_pixels_stay_in_the_box():
     """The only way over the boundary leads out of the box."""
     predict = lambda x: jnp.stack([jnp.full(len(x), 2.0), x.sum((1, 2, 3)) / 12], 1)
@@ -60,6 +61,7 @@ def test_pixels_stay_in_the_box():
     assert np.isinf(found).all()
 
 
+@pytest.mark.slow
 def test_curved_boundaries():
     """A ball: the distance is what is left of its radius."""
     centre = jnp.full(SHAPE, 0.5)
