@@ -3,13 +3,13 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from cards_jax import config, data, pack, realizations
+from cards_jax import config, data, methods, pack, realizations
 from cards_jax.config import ConfigError
 from cards_jax.data import store
 
@@ -47,14 +47,24 @@ def stem(text: str) -> Path:
     return path.with_suffix("") if path.suffix in ENDINGS else path
 
 
-def dense_only(field: str, place: object, paths: Sequence[Path]) -> None:
-    """Raise ConfigError where cards that others are compared with are none of a dense network; of imported ones
-    nothing is known."""
-    kinds = {(pack.meta(path).get("result") or {}).get("method", "") for path in paths}
-    if wrong := sorted(kinds - {"", "dense", "dense_cyclic"}):
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def dense_only(field: str, place: object, found: Iterable[str | None]) -> None:
+    """Raise ConfigError where what others are compared with is not dense, by its methods; None is not known, as of
+    imported cards."""
+    dense = {m for m in methods.names() if not getattr(methods.method(m), "PRUNES", True)}
+    if wrong := sorted({name for name in found if name} - dense):
         raise ConfigError(
             f"{field}={str(place)!r}: holds cards of {', '.join(wrong)}; allowed are dense ones"
         )
+
+
+def methods_of(cards: Sequence[Path]) -> list[str | None]:
+    """What each card was made by, as far as it says."""
+    return [(pack.meta(path).get("result") or {}).get("method") for path in cards]
 
 
 def ended(name: str, action: Callable[[], None]) -> int:

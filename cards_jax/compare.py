@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cards_jax import files, report, summary, tabular
-from cards_jax.commands import Form, ended, stem
+from cards_jax.commands import Form, dense_only, ended, stem
 
 SCALARS = ("seed", "sparsity", "learning_rate", "weight_decay")
 
@@ -65,10 +65,7 @@ def compared(folders: list[Path], baseline: Path | None) -> tuple[str, str, list
     """
     shared_data([*folders, *([baseline] if baseline else [])])
     dense = results_of([baseline]) if baseline else []
-    if wrong := sorted({str(r.get("method")) for r in dense} - {"dense", "dense_cyclic"}):
-        raise ValueError(
-            f"baseline={str(baseline)!r}: holds {', '.join(wrong)}; allowed is a dense run"
-        )
+    dense_only("baseline", baseline, [r.get("method") for r in dense])
     results = results_of(folders)
     dense_rows, rows = summary.summarise(dense), summary.summarise(results, dense)
     shown = [*dense_rows, *rows]

@@ -37,7 +37,7 @@ from cards_jax import (
     trials,
     tune,
 )
-from cards_jax.commands import Form, ended, use_all_cores
+from cards_jax.commands import Form, ended, say, use_all_cores
 from cards_jax.config import ConfigError
 from cards_jax.deck import BATCH, Deck
 from cards_jax.deck_inputs import (
@@ -50,7 +50,6 @@ from cards_jax.deck_inputs import (
     gates_of,
     members_of,
     names_of,
-    say,
     test_set,
 )
 from cards_jax.evaluate import attack

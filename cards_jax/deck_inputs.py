@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cards_jax import config, corruptions, data, deck, deck_file, deck_table, gate, hand
-from cards_jax.commands import config_of
+from cards_jax.commands import config_of, say
 from cards_jax.config import ConfigError
 from cards_jax.corruptions import frost
 from cards_jax.data import Data, corrupted
@@ -22,11 +21,6 @@ SETS = {
     "bar": corruptions.BAR,
     "none": (),
 }
-
-
-def say(text: str) -> None:
-    """A line of progress."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def data_of(members: Sequence[Member], args: argparse.Namespace) -> Data:
@@ -81,7 +75,7 @@ def members_of(args: argparse.Namespace) -> Deck:
     if not alive:
         raise ConfigError(f"cards: all of them diverged ({lost}); allowed are finished ones")
     if lost:
-        print(f"left out, as they diverged: {lost}", file=sys.stderr)
+        say(f"left out, as they diverged: {lost}")
     return Deck(alive)
 
 

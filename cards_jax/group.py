@@ -326,9 +326,7 @@ class GroupRun:
         diverged_at = int(sums["diverged_at"])
         found = {"train": trained} | {name: _set_means(s) for name, s in sets.items()}
         if diverged_at < 0 and not np.isfinite(found["test"]["loss"]):
-            diverged_at = (
-                self.phases[self.index].last - 1
-            )  # by its last step, which nothing followed
+            diverged_at = self.phases[self.index].last - 1  # in the last step: none came to see it
         result = {
             "id": config.identity(self.c, point),
             "seed": point.seed,

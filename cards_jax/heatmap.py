@@ -23,6 +23,8 @@ from cards_jax.commands import (
     data_config,
     dense_only,
     ended,
+    methods_of,
+    say,
     stem,
     use_all_cores,
 )
@@ -117,10 +119,9 @@ def measured(args: argparse.Namespace) -> Findings:
     if not paths:
         raise ConfigError("cards: all of them are the baseline's; allowed are others beside it")
     c = data_config(args, paths)
-    dense_only("baseline", args.baseline, dense_paths)
+    dense_only("baseline", args.baseline, methods_of(dense_paths))
     _of_one_kind([Heat(path, pack.meta(path), np.empty(0)) for path in dense_paths])
     d = data.prepare(c)
-    say = lambda text: print(text, file=sys.stderr)
     every = {h.path: h for h in heat.evaluate([*paths, *dense_paths], d, s, say)}
     found, dense = ([every[p] for p in places] for places in (paths, dense_paths))
     return Findings(found, dense, s, heat.title_of(c), d)
@@ -160,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.save:
             findings.save(args.save, args.save)
             page.rewrite(args.save)
-            print(f"written: {args.save}.*", file=sys.stderr)
+            say(f"written: {args.save}.*")
         print(findings.text())
 
     return ended(parser.prog, action)

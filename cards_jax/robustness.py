@@ -32,6 +32,8 @@ from cards_jax.commands import (
     data_config,
     dense_only,
     ended,
+    methods_of,
+    say,
     stem,
     use_all_cores,
 )
@@ -168,13 +170,12 @@ def evaluated(args: argparse.Namespace) -> Summary:
     dense_paths = hand.find([args.baseline]) if args.baseline else []
     cards = [p for p in hand.find(args.cards) if p not in dense_paths] or dense_paths
     population = hand.find(args.population) if args.population else []
-    dense_only("baseline", args.baseline, dense_paths)
-    dense_only("population", " ".join(map(str, args.population or ())), population)
+    dense_only("baseline", args.baseline, methods_of(dense_paths))
+    dense_only("population", " ".join(map(str, args.population or ())), methods_of(population))
     c = _resolved(args, cards)
     clean = clean_of(c)
     note = _same_data(args, c, [*cards, *dense_paths, *population])
     source = source_of(c, clean)
-    say = lambda text: print(text, file=sys.stderr)
     say(note) if note else None
     say(source.name)
     everything = list(dict.fromkeys([*cards, *dense_paths, *population]))
@@ -236,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(robust_tables.texts(summary)["corruptions.md"])
         if args.save:
             save(args.save, summary)
-            print(f"written: {args.save}.*", file=sys.stderr)
+            say(f"written: {args.save}.*")
 
     return ended(parser.prog, action)
 

@@ -146,7 +146,7 @@ def test_cards_that_are_not_dense_are_no_baseline(run, tmp_path, capsys, flag):
     words = run, f"--{flag}={run}", "--corruptions=fog", "--images=5"
     assert "holds cards of bp; allowed are dense ones" in refused(capsys, *words)
     base = card(tmp_path / "dense.card", pages.result(0, 0.0, "dense"))
-    commands.dense_only(flag, base, [base])
+    commands.dense_only(flag, base, commands.methods_of([base]))
 
 
 def test_where_it_is_saved_is_looked_at_before_anything_is_measured(

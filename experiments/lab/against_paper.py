@@ -65,7 +65,7 @@ def table(
         row["n"] = len(decks.clean) if decks else 0
         for key in ("clean", "corrupted") if decks else ():
             right = 100 * getattr(decks, key).astype(float)
-            weights = bootstrap.image_weights(right.shape[1])
+            weights = verdict.weights_of(right.shape[1])
             e = bootstrap.interval(right, weights, shared=decks.shared)
             name = f"{key}, {title}"
             row |= {name: e.mean, f"{name}, low": e.low, f"{name}, high": e.high}

@@ -141,7 +141,7 @@ def difference(a: Decks, b: Decks, measure: str) -> Estimate | None:
         ]
     count = len(sides[0])
     shared = min(max(d.shared for d in (a, b)), max(count - 1, 1))
-    weights = bootstrap.image_weights(sides[0].shape[1])
+    weights = verdict.weights_of(sides[0].shape[1])
     return bootstrap.difference(*sides, weights, paired=True, shared=shared)
 
 

@@ -72,12 +72,12 @@ def difference(findings: Findings, measure: str, *groups: Group) -> Estimate | N
     ]
     if more:
         a, b = a - more[0], b - more[1]
-    return bootstrap.difference(a, b, _weights(a.shape[1]), paired=True)
+    return bootstrap.difference(a, b, weights_of(a.shape[1]), paired=True)
 
 
 @functools.lru_cache(maxsize=3)
-def _weights(images: int) -> np.ndarray:
-    """So many draws that an interval's end moves by less than 0.02 points with the generator's seed."""
+def weights_of(images: int) -> np.ndarray:
+    """Of the bootstrap, with more draws than usual: ends of intervals near zero move with the generator's seed."""
     return bootstrap.image_weights(images, int(np.clip(WEIGHTS // images, bootstrap.DRAWS, DRAWS)))
 
 
