@@ -124,13 +124,11 @@ class Phase:
 
 def passed(phases: Sequence[Phase], index: int) -> list[int]:
     """The phases that the cards at the end of phase `index` went through, those of other branches left out."""
-    path = [index]
-    while path[0]:
-        first = path[0]
-        name = phases[first].rules.departs_from
+    path, at = [], index
+    while at >= 0:
+        path.insert(0, at)
+        name = phases[at].rules.departs_from
         if name is not None:  # it begins where the phase began that set the card aside
-            first = max(i for i in range(first) if phases[i].rules.sets_aside == name)
-        path.insert(0, first - 1)
-        if first == 0:
-            return path[1:]
+            at = max(i for i in range(at) if phases[i].rules.sets_aside == name)
+        at -= 1
     return path

@@ -239,9 +239,9 @@ class Run:
         """Record a group before its first step: what it holds never changes, so that a resume is exact."""
         mesh, taken = [layout.rows, layout.split], self.path / "checkpoints"
         known = {record.name for record in self.state.groups}  # though its checkpoints may be gone
-        names = (f"group_{n}" for n in itertools.count())
-        free = (name for name in names if name not in known and not (taken / name).exists())
-        name = f"group_{realizations.agree(int(next(free).removeprefix('group_')))}"
+        is_free = lambda name: name not in known and not (taken / name).exists()
+        number = next(n for n in itertools.count() if is_free(f"group_{n}"))
+        name = f"group_{realizations.agree(number)}"
         self._forget_shared(points)
         record = Record(name, points, layout.group, mesh, self.metrics.lengths(), self.versions)
         self.state.groups.append(record)

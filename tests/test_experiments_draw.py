@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))
 
-from lab import collect, command, draw, measure, plan, process, scales  # noqa: E402
+from lab import (  # noqa: E402
+    collect,
+    command,
+    decks,
+    deckwork,
+    draw,
+    measure,
+    plan,
+    process,
+    scales,
+)
 
 from cards_jax import config, data, folder, main, models, pack  # noqa: E402
 
@@ -152,3 +162,44 @@ def test_nothing_to_draw_is_said(tmp_path, capsys):
     experiment = dataclasses.replace(experiment, runs=lambda scale: [run])
     assert command.main(experiment, ["draw", f"--workdir={tmp_path}"]) == command.commands.MISUSED
     assert "gate: nothing can be drawn of what is there" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_decks_go_on_where_they_stopped_and_are_measured_once(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "call", untrained)
+    experiment = __import__("gate").EXPERIMENT
+    args, fields = command.parse(experiment, ["run", f"--workdir={workdir}"])
+    todo = command.Command(experiment, args, fields)
+    assert not todo.sweep()
+    findings = todo.findings()
+    cards = deckwork.cards_of(findings, "conv2", 0.5, ("lrr",))
+    cards = {deckwork.NAMES["lrr"]: cards[deckwork.NAMES["lrr"]]}
+    asked, said, read = [], [], decks._sets
+
+    def measured(sizes, keep, most=99):
+        asked.clear()
+
+        def sets(name, *rest):
+            if len(asked) == most:
+                raise KeyboardInterrupt
+            asked.append(name)
+            return read(name, *rest)
+
+        monkeypatch.setattr(decks, "_sets", sets)
+        kinds = decks.kinds_of(cards, sizes)
+        return decks.measured(kinds, findings.wanted, 50, tmp_path / keep, said.append)
+
+    whole = measured((2,), "whole")
+    assert len(asked) == 16
+    with pytest.raises(KeyboardInterrupt):
+        measured((2,), "stopped", most=4)
+    found = measured((2,), "stopped")
+    assert len(asked) == 12, "the clean images and three corruptions were kept"
+    for a, b in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(a.clean, b.clean)
+        np.testing.assert_array_equal(a.corrupted, b.corrupted)
+    assert [d.size for d in measured((2, 4), "stopped")] == [1, 1, 2, 2, 4, 4] and len(asked) == 16
+    assert said[-1].startswith("2 decks and cards"), said  # all seeds are one deck, in two ways
+    measured((4, 2), "stopped")
+    assert not asked
+    assert not list((tmp_path / "stopped").rglob("*.part.npz"))

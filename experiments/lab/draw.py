@@ -37,6 +37,7 @@ COLOURS = {  # one for each method and control, in all figures
 }
 COLOURS_OF = figures.COLOURS  # by number
 MARKERS = "osD^vP*X"
+Lost = tuple[float, float, dict[str, Any]]  # place on the x axis, mean, look of its line
 WRAP = 5  # maps of one norm that fit into one line
 PAIRED = "Paired by seed; thin bars: smallest to largest seed, thick: 95% interval; arrows: a layer is lost."
 
@@ -98,15 +99,15 @@ def about(
 
 def against(
     axes: Any, findings: Findings, lines: Sequence[tuple[str, str]], base: str, measure: str
-) -> None:
+) -> list[Lost]:
     """Lines (run, label) over sparsity: differences to the dense cards of the same seeds, in points, as tables have
     them. Thin bars reach from the smallest to the largest seed, thick ones are 95% intervals.
 
-    measure: of verdict.MEASURES. Groups that lost a layer stand at the lower edge, with their number.
+    measure: of verdict.MEASURES. Groups that lost a layer are left out and given back, for `below`.
     """
     dense = findings.group(base)
     if not dense:
-        return
+        return []
     axes.axhline(0, color="#505050", linewidth=0.9, linestyle=(0, (4, 2)))
     shown = sorted({s for run, _ in lines for s in findings.sparsities(run)})
     width = (kept(shown[-1]) - kept(shown[0]) if len(shown) > 1 else 1) * 0.018
@@ -124,11 +125,11 @@ def against(
         alive = [(kept(s) + shift, e) for s, e, constant in found if not constant]
         _estimates(axes, alive, label, **style)
         lost += [(kept(s) + shift, e.mean, style) for s, e, constant in found if constant]
-    _below(axes, lost)
     ticks(axes, shown)
     axes.set_title(
         f"{100 * values_of(findings, measure, dense).mean():.2f}% dense", fontsize=7, loc="right"
     )
+    return lost
 
 
 def values_of(findings: Findings, measure: str, cards: Sequence[Card]) -> np.ndarray:
@@ -149,17 +150,19 @@ def _estimates(axes: Any, points: Sequence[tuple[float, Estimate]], label: str, 
             axes.plot([at, at], [e.low, e.high], color=style["color"], linewidth=2.6, alpha=0.45)
 
 
-def _below(axes: Any, lost: Sequence[tuple[float, float, dict]]) -> None:
-    """Arrows at the lower edge, with a number each, for means that would squeeze everything else."""
-    if not lost:
+def below(row: Sequence[Any], lost: Sequence[Sequence[Lost]]) -> None:
+    """Arrows at the lower edge of panels that share an axis, with a number each, for means that would squeeze all
+    others; room is made once."""
+    if not any(lost):
         return
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.16 * (high - low), high)
-    for i, (x, mean, style) in enumerate(lost):
-        height = 0.02 + 0.06 * (i % 2)
-        where = {"transform": axes.get_xaxis_transform(), "color": style["color"]}
-        axes.plot([x], [height], marker="v", markersize=4, linestyle="none", **where)
-        axes.text(x, height, f"{mean:.0f}  ", ha="right", va="center", fontsize=6, **where)
+    low, high = row[0].get_ylim()
+    row[0].set_ylim(low - 0.16 * (high - low), high)
+    for axes, each in zip(row, lost, strict=True):
+        for i, (x, mean, style) in enumerate(each):
+            height = 0.02 + 0.06 * (i % 2)
+            where = {"transform": axes.get_xaxis_transform(), "color": style["color"]}
+            axes.plot([x], [height], marker="v", markersize=4, linestyle="none", **where)
+            axes.text(x, height, f"{mean:.0f}  ", ha="right", va="center", fontsize=6, **where)
 
 
 def legend(fig: Any, columns: int = 5) -> None:
@@ -258,7 +261,7 @@ def over_sparsity(
     """NAME.{png,svg}: clean accuracy and robustness of runs (run, label) over sparsity, relative to dense."""
 
     def panel(axes: Any, measure: str) -> None:
-        against(axes, findings, lines, base, measure)
+        below([axes], [against(axes, findings, lines, base, measure)])
 
     labels = ("Accuracy to dense (points)", "Robustness to dense (points)")
     return _pair(findings, out, name, panel, labels, PAIRED)
@@ -334,11 +337,12 @@ def panels(
     """WHERE.{png,svg}: a column for each (title, lines, base), accuracy above and robustness below, as `against`."""
     with figure(max(3.1 * len(columns), 6.4), 5.2) as fig:
         grid = fig.subplots(2, len(columns), squeeze=False, sharex="col", sharey="row")
-        for pair, (title, lines, base) in zip(grid.T, columns, strict=True):
-            for axes, measure in zip(pair, ("clean", "corrupted"), strict=True):
-                against(axes, findings, lines, base, measure)
-            pair[0].set_title(title, loc="left")
-            pair[0].set_xlabel("")
+        for row, measure in zip(grid, ("clean", "corrupted"), strict=True):
+            pairs = zip(row, columns, strict=True)
+            below(row, [against(axes, findings, *of, measure) for axes, (_, *of) in pairs])
+        for axes, (title, *_) in zip(grid[0], columns, strict=True):
+            axes.set_title(title, loc="left")
+            axes.set_xlabel("")
         grid[0, 0].set_ylabel("Accuracy to dense (points)")
         grid[1, 0].set_ylabel("Robustness to dense (points)")
         legend(fig, 4)
