@@ -16,7 +16,7 @@ STEPS = 4  # of a turn, at least: one step alone would pay for a whole call of t
 class Case:
     """What is trained, in which arithmetic, and whether on JAX's default device in place of the CPU.
 
-    augment: what makes the views of an image.
+    augment: what makes the views of an image. convolution: how, None for the backend's default.
     """
 
     network: str
@@ -27,6 +27,7 @@ class Case:
     augment: str = "standard"
     dtype: str = "float32"
     accelerator: bool = False
+    convolution: str | None = None
 
     @property
     def images(self) -> int:
@@ -38,7 +39,8 @@ class Case:
         """What a table calls it."""
         scope = "" if self.method in ("dense", "lrr") else f" {self.scope}"
         augment = "" if self.augment == "standard" else f" {self.augment}"
-        return f"cards_jax {self.method}{scope}{augment} R={self.realizations}"
+        how = f", {self.convolution}" if self.convolution else ""
+        return f"cards_jax {self.method}{scope}{augment} R={self.realizations}{how}"
 
 
 def images_and_labels(batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +91,7 @@ def trainer_of(case: Case) -> tuple[Any, list]:
     sparsity = {"dense": 0.0, "lrr": 0.2}.get(case.method, 0.5)
     c.sparsity = (sparsity,)
     c.learning_rate = (0.01,) if case.method in ("dense", "lrr") else (0.1,)
-    c.compute.dtype = case.dtype
+    c.compute.dtype, c.compute.convolution = case.dtype, case.convolution
     c.model.affine = False  # the same network for every method
     validation.validate(c)
     points = config.points(c)

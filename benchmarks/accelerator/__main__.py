@@ -13,6 +13,7 @@ import os
 import sys
 
 from benchmarks.accelerator import convolutions, heatmap, peaks, selection, training
+from benchmarks.suite import layers
 from benchmarks.suite.program import Parts, Program
 
 PARTS: Parts = {
@@ -22,7 +23,14 @@ PARTS: Parts = {
     "training": training.run,
     "heatmap": heatmap.run,
 }
-main = Program("benchmarks.accelerator", __doc__, PARTS, needs_torch=False).main
+main = Program(
+    "benchmarks.accelerator",
+    __doc__,
+    PARTS,
+    needs_torch=False,
+    networks=tuple(layers.NETWORKS),
+    together=True,
+).main
 
 if __name__ == "__main__":
     # Contestants share the device's memory.

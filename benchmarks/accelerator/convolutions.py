@@ -3,7 +3,7 @@
 import concurrent.futures
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.accelerator.peaks import PRECISIONS, device, fastest
@@ -17,9 +17,9 @@ FORMULATIONS = {1: ("native", "patches"), 5: ("native", "unrolled", "patches")}
 QUICK = (Shape(2, 4, 3, 4),)
 
 
-def shapes() -> list[Shape]:
-    """Those of all networks, each once, at one batch size."""
-    found = [shape._replace(batch=BATCH) for each in NETWORKS.values() for shape in each]
+def shapes(networks: Iterable[str] | None = None) -> list[Shape]:
+    """Those of these networks (None: of all), each once, at one batch size."""
+    found = [shape._replace(batch=BATCH) for n in networks or NETWORKS for shape in NETWORKS[n]]
     return list(dict.fromkeys(found))
 
 
@@ -72,7 +72,7 @@ def run(options: Options) -> list[Table]:
     """A table for each R: a row for each convolution, piece and precision, a column for each formulation."""
     found = {}
     for count in COUNTS:
-        for shape in QUICK if options.quick else shapes():
+        for shape in QUICK if options.quick else shapes(options.networks):
             options.say(f"R = {count}, {shape.name}")
             kinds = list(itertools.product(FORMULATIONS[count], PRECISIONS, PIECES))
             # What takes time is compiling, which needs no device and does not hold Python up.
@@ -80,6 +80,8 @@ def run(options: Options) -> list[Table]:
                 made = {kind: pool.submit(program, shape, count, *kind) for kind in kinds}
             for kind, each in made.items():
                 found[count, shape, *kind] = _rate(shape, count, each, options)
+            rates = {kind: found[count, shape, *kind] for kind in kinds}
+            options.say("; ".join(f"{' '.join(k)} {x:.3g}" for k, x in rates.items() if x))
     return [_table(count, found) for count in COUNTS]
 
 

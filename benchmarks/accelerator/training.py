@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 
+from benchmarks.accelerator.convolutions import FORMULATIONS
 from benchmarks.accelerator.peaks import QUICK_SIDE, SIDE, flop, product
 from benchmarks.contest import Contestant
 from benchmarks.steps import Case, contestant, images_and_labels
@@ -60,9 +61,12 @@ def run(options: Options) -> list[Table]:
 
     rows, notes = [], []
     size, side = (4, QUICK_SIDE) if options.quick else (BATCH, SIDE)
-    for network, method in QUICK_CASES if options.quick else CASES:
+    chosen = [c for c in CASES if c[0] in (options.networks or WANTED)]
+    for network, method in QUICK_CASES if options.quick else chosen:
         case = functools.partial(Case, network, method, size, dtype="bfloat16", accelerator=True)
-        cases = [case(r) for r in ((2,) if options.quick else (1, SEEDS))]
+        cases = [case(2)] if options.quick else [case(1)]
+        if not options.quick:
+            cases += [case(SEEDS, convolution=how) for how in FORMULATIONS[SEEDS]]
         found = [Contestant(PEAK, product, flop(side), {"side": side, "precision": "bfloat16"})]
         found += [Contestant(c.name, contestant, c.images, {"case": c}, STEPS) for c in cases]
         arguments = {

@@ -16,11 +16,14 @@ from benchmarks.contest import Contestant, Failed, Rates, apart, hold, ratios
 class Options:
     """How a part measures.
 
-    quick: a rough look; folder: where figures go, None where nothing is saved.
+    quick: a rough look; folder: where figures go, None where nothing is saved; networks: which, where a part has
+    several, None for all; together: contestants get ready side by side, where there are cores for it.
     """
 
     quick: bool = False
     folder: Path | None = None
+    networks: tuple[str, ...] | None = None
+    together: bool = False
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
 
     @property
@@ -72,7 +75,7 @@ def contest(contestants: list[Contestant], options: Options) -> tuple[Rates, dic
     """A contest of the part's length; in a quick one every turn may be a single step."""
     if options.quick:
         contestants = [dataclasses.replace(c, least=1) for c in contestants]
-    return hold(contestants, options.rounds, options.seconds, options.say)
+    return hold(contestants, options.rounds, options.seconds, options.say, options.together)
 
 
 def median(rates: Rates, name: str) -> float | None:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.machine import describe
@@ -25,6 +25,8 @@ class Program:
     about: str
     parts: Parts
     needs_torch: bool = True
+    networks: tuple[str, ...] = ()  # that can be chosen
+    together: bool = False  # contestants may get ready side by side
 
     def parse(self, arguments: list[str] | None = None) -> argparse.Namespace:
         """The options."""
@@ -33,6 +35,12 @@ class Program:
         form.add_argument("--quick", action="store_true", help="a rough look, within 3 minutes")
         names = ",".join(self.parts)
         form.add_argument("--only", type=self._names, default=tuple(self.parts), help=names)
+        if self.networks:
+            known = ",".join(self.networks)
+            form.add_argument("--networks", type=self._networks, help=f"{known}; all by default")
+        if self.together:
+            text = "contestants get ready side by side: quicker, needs many cores"
+            form.add_argument("--together", action="store_true", help=text)
         form.add_argument("--save", type=Path, help="folder for the tables, made if need be")
         return form.parse_args(arguments)
 
@@ -54,15 +62,14 @@ class Program:
             return self._measure(args)
 
     def _names(self, text: str) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(text.split(",")))
-        for name in names:
-            if name not in self.parts:
-                allowed = ", ".join(self.parts)
-                raise argparse.ArgumentTypeError(f"{name!r} is no part; allowed are {allowed}")
-        return names
+        return _some(text, "part", self.parts)
+
+    def _networks(self, text: str) -> tuple[str, ...]:
+        return _some(text, "network", self.networks)
 
     def _measure(self, args: argparse.Namespace) -> int:
-        options, bad = Options(args.quick, args.save), []
+        more = {k: getattr(args, k) for k in ("networks", "together") if hasattr(args, k)}
+        options, bad = Options(args.quick, args.save, **more), []
         for part in args.only:
             began = time.monotonic()
             notes = [f"- {note}" for note in describe(self.module)]
@@ -93,6 +100,15 @@ class Program:
         pages = [folder / f"{name}.md" for name in self.parts]
         found = [page.read_text() for page in pages if page.exists()]
         (folder / "README.md").write_text("\n".join(found))
+
+
+def _some(text: str, what: str, known: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in known:
+            allowed = ", ".join(known)
+            raise argparse.ArgumentTypeError(f"{name!r} is no {what}; allowed are {allowed}")
+    return names
 
 
 def has_torch() -> bool:

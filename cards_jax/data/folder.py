@@ -82,8 +82,9 @@ def _key(path: Path, size: int | None) -> str:
     if path.is_file():
         sha.update(f"{path.stat().st_size} {path.stat().st_mtime_ns}".encode())
     else:
+        top = os.path.join(path, "")
         for name, length, _ in sorted(trees.files(path), key=lambda file: file[0]):
-            changed = (path / name).stat().st_mtime_ns
+            changed = os.stat(top + name).st_mtime_ns
             sha.update(f"{name} {length} {changed}\n".encode(errors="surrogateescape"))
     return sha.hexdigest()[:16]
 

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
 from cards_jax.config import ConfigError
@@ -83,10 +83,24 @@ def _directory(path: Path) -> Iterator[File]:
             continue
         visited.add(real)
         folders.sort()  # which of two names of one folder counts must not hang on the disk's order
-        for name in sorted(names):
-            file = Path(folder, name)
-            if file.is_file():
-                yield file.relative_to(path).as_posix(), file.stat().st_size, file.read_bytes
+        within = PurePath(folder).relative_to(path).as_posix()
+        top = os.path.join(folder, "")
+        prefix = "" if within == "." else f"{within}/"
+        for name in sorted(
+            names
+        ):  # strings, as there may be very many: objects of paths take minutes
+            file = top + name
+            try:
+                about = os.stat(file)
+            except FileNotFoundError:  # a link to nowhere
+                continue
+            if stat.S_ISREG(about.st_mode):
+                yield prefix + name, about.st_size, partial(_bytes, file)
+
+
+def _bytes(file: str) -> bytes:
+    with open(file, "rb") as stream:
+        return stream.read()
 
 
 def _raise(error: OSError) -> None:
