@@ -56,13 +56,12 @@ def _torch() -> str:
 
 def commit() -> str:
     """The commit of this checkout, and whether it was changed since."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    except OSError:  # there is no git
+        return "unknown"
     return found.stdout.strip() or "unknown"
 
 
