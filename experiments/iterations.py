@@ -29,6 +29,11 @@ def rate(sparsity, count):
     return 1 - (1 - sparsity) ** (1 / count)
 
 
+def times(count):
+    """In words."""
+    return f"{count} iteration{'s' * (count > 1)}"
+
+
 def runs(scale):
     tune, dense = family("dense", scale.one, scale)
     found = [tune, dense]
@@ -40,7 +45,7 @@ def runs(scale):
         found.append(tune)
         for count in counts(scale):
             fields = {"pruning.rate": rate(scale.middle, count), "pruning.targets": "levels"}
-            label = f"{LABELS[method]}, {count} iterations"
+            label = f"{LABELS[method]}, {times(count)}"
             found.append(varied(cards, f"n{count}", label, fields))
     return found
 
@@ -73,7 +78,7 @@ def figure(findings, out):
     label = f"Prune-rewind iterations to {100 * scale.middle:.4g}%"
     paths = draw.over_numbers(findings, out, "iterations", lines, label, dense)
     for m in ITERATIVE:
-        rows = [(f"{n} iterations", cards) for n, cards in of(m)]
+        rows = [(times(n), cards) for n, cards in of(m)]
         text = f"{LABELS[m]}, {scale.one}, {100 * scale.middle:.4g}% sparse"
         paths += draw.heatmaps(findings, out, f"iterations_{m}", rows, dense, text)
     return paths

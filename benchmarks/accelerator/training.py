@@ -81,6 +81,7 @@ def run(options: Options) -> list[Table]:
         peak, of_image = median(rates, PEAK), 6 * multiply_adds(network)
         for c in cases:
             rate = median(rates, c.name)
+            options.say(f"{network}, {c.name}: {rate} images/s, PyTorch {median(rates, TORCH)}")
             rows.append(
                 {
                     "network": network,
