@@ -444,7 +444,8 @@ def test_choices_of_the_gates_of_an_evaluation_need_no_gate_of_the_deck(tmp_path
     (tmp_path / "bare.md").write_text(f"20 images.\n\n{deck_table.markdown(bare, rows)}")
     p = Page(page.make([tmp_path / "bare.deck"]).read_text())
     titles = [said(e) for e in p.find("h2")]
-    assert titles[:5] == ["Cards", "Corruptions", "Gate choices", "Gate choices", "Controls"]
+    gates = ["Gate choices: adaptive, paper", "Gate choices: adaptive, ours"]
+    assert titles[:5] == ["Cards", "Corruptions", *gates, "Controls"]
     assert "Gate" not in titles
     shares = [said(e) for t in ("td", "span") for e in p.find(t) if "/" in said(e)]
     assert {"100/0", "0/100"} <= set(shares) and len(p.find("span", class_="bar")) == 4

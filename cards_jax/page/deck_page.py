@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def _cards(deck: Deck) -> Table:
 def _measured(deck: Deck, found: Evaluation) -> list[Section]:
     """Accuracies, choices and controls; whatever of them there is."""
     out, gates = [], 0
+    several = sum(map(_tells_choices, found.tables)) > 1
     for table in found.tables:
         named = dataclasses.replace(table, head=(table.head[0] or "corruption", *table.head[1:]))
         if named.head[0] == "deck":
@@ -137,15 +139,24 @@ def _measured(deck: Deck, found: Evaluation) -> list[Section]:
                     tables.render(named, "Accuracy under controls", "controls-table"),
                 )
             )
-        elif any("/" in cell for row in named.body for cell in row[1:]):
+        elif _tells_choices(named):
             gates += 1
             suffix = f"-{gates}" if gates > 1 else ""  # of other settings of the gate
+            setting = re.search(r"\(([^()]+)\)\.?$", named.text) if several else None
+            title = f"Gate choices: {setting[1]}" if setting else "Gate choices"
             shown = choices(deck, named, f"choices-table{suffix}")
-            out.append(section(f"choices{suffix}", "Gate choices", shown))
+            out.append(section(f"choices{suffix}", title, shown))
         else:
             shown = matrix.shaded(named, "Accuracy by corruption", "accuracy-table")
             out.append(section("accuracy", "Corruptions", tables.prose(found.text), shown))
     return out
+
+
+def _tells_choices(table: Table) -> bool:
+    return any("/" in cell for row in table.body for cell in row[1:]) and table.head[0] not in (
+        "deck",
+        "predictor",
+    )
 
 
 def choices(deck: Deck, table: Table, identity: str) -> Html:
