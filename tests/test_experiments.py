@@ -5,10 +5,13 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cards
@@ -139,6 +142,63 @@ def test_a_failure_is_reported_the_rest_goes_on_and_a_second_sweep_does_what_is_
     again = []
     sweep.sweep(runs, named, place, said.append, lambda *a: again.append(a[0]) or trained(*a))
     assert [part[1] for part in (a[2].split("=") for a in again)] == ["bad_tune", "crash"]
+
+
+def test_runs_side_by_side_wait_for_what_they_need_and_failures_come_in_order(tmp_path):
+    runs = [
+        run_of("tune_a", role=TUNE, **GRID),
+        run_of("a", tuned_by="tune_a"),
+        run_of("bad"),
+        run_of("b"),
+        run_of("wrong", batch_size=0),
+    ]
+    named, place = {r.name: r for r in plan.ordered(runs)}, Place(tmp_path)
+    both, live, most, order = threading.Barrier(2), set(), [], []
+
+    def call(arguments, log):
+        name = next(a.partition("=")[2] for a in arguments if a.startswith("--config.name="))
+        live.add(name)
+        most.append(len(live))
+        if name in ("tune_a", "bad"):  # the first two: neither ends before the other has begun
+            both.wait(20)
+        found = trained(arguments, log)
+        live.discard(name)
+        order.append(name)
+        return found
+
+    failed = sweep.sweep(runs, named, place, str, call, jobs=2)
+    assert [line.partition(":")[0] for line in failed] == ["bad", "wrong"]
+    assert max(most) == 2 and order.index("tune_a") < order.index("a") and len(order) == 4
+    assert all(sweep.look(named[n], named, place).state == sweep.DONE for n in ("a", "b"))
+
+
+def waits(arguments) -> int:
+    """A run that saves after a signal."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(process.REQUEUE))
+    Path(arguments[0]).write_text(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"])
+    time.sleep(60)
+    return 0
+
+
+def test_a_signal_reaches_all_runs_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "PRELOAD", [])
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
+    begun = [tmp_path / "a", tmp_path / "b"]
+
+    def stop():
+        while not all(path.is_file() and path.read_text() for path in begun):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with process.Calls(jobs=2) as calls, ThreadPoolExecutor(3) as pool:
+        pool.submit(stop)
+        ended = [pool.submit(calls.run, [str(p)], tmp_path / f"{p.name}.txt", waits) for p in begun]
+        for one in ended:
+            with pytest.raises(process.Interrupted):
+                one.result(30)
+        with pytest.raises(process.Interrupted):  # and nothing begins after it
+            calls.run([], tmp_path / "c.txt", waits)
+    assert [p.read_text() for p in begun] == ["0.450", "0.450"]
 
 
 def test_a_lost_card_makes_a_run_unfinished_and_more_seeds_do_too(tmp_path):

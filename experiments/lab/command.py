@@ -70,6 +70,12 @@ def form(experiment: Experiment) -> argparse.ArgumentParser:
         "--tuned",
         help="a cards.csv of the same scale and data: its rates, kept in the workdir in place of tuning",
     )
+    add(
+        "--jobs",
+        type=int,
+        default=1,
+        help="runs trained side by side, for a GPU that one of them does not fill; 1 by default",
+    )
     add("--commands", action="store_true", help="list the commands of the runs")
     add("--corruptions_dir", help="CIFAR-10-C as a folder; else corruptions are made")
     for field, kind in DATA.items():
@@ -92,6 +98,8 @@ def parse(experiment: Experiment, argv: Sequence[str]) -> tuple[argparse.Namespa
         parser.error("--index, --of: allowed are both or none")
     if args.of is not None and not 0 <= args.index < args.of:
         parser.error(f"--index={args.index}: allowed is 0 to {args.of - 1} with --of={args.of}")
+    if args.jobs < 1:
+        parser.error(f"--jobs={args.jobs}: allowed is 1 or more")
     if args.gflops is not None and not args.gflops > 0:
         parser.error(f"--gflops={args.gflops}: allowed is a number above 0")
     if args.images is not None and args.images < 0:
@@ -286,7 +294,7 @@ class Command:
     def sweep(self) -> list[str]:
         """Train and measure; a line for each failure."""
         runs = self.mine()
-        failed = sweep.sweep(runs, self.named, self.place, self.say)
+        failed = sweep.sweep(runs, self.named, self.place, self.say, jobs=self.args.jobs)
         cards, c = [], None
         for run in runs:
             step = sweep.known(run, self.named, self.place)

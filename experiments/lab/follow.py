@@ -14,17 +14,21 @@ TAIL = 4096  # bytes of the log that are looked at
 
 
 class Follow:
-    """Shows the newest line of a log; what stood in it before counts as old."""
+    """Shows the newest line of a log; what stood in it before counts as old.
+
+    in_place: on a terminal always in one place, which has room for one log.
+    """
 
     def __init__(
         self,
         log: Path,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        in_place: bool = True,
     ):
         self._log, self._clock = log, clock
         self._stream = sys.stderr if stream is None else stream
-        self._terminal = self._stream.isatty()
+        self._terminal = in_place and self._stream.isatty()
         self._every = TERMINAL_SECONDS if self._terminal else PLAIN_SECONDS
         self._size, self._shown_at, self._width = self._bytes(), clock(), 0
 

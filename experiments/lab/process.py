@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from lab import follow
 
 LOOK_SECONDS = 1.0  # between two looks at the log
+SHARED = 0.9  # of a GPU's memory, among processes side by side
 REQUEUE = 75  # exit code: saved after a signal, the same command continues
 # Imported once, in a server that every process is forked from: a third of a short run is imports.
 PRELOAD = ["cards_jax.main", "cards_jax.experiment", "lab.commit", "sklearn.datasets"]
@@ -25,7 +27,14 @@ def command(arguments: Sequence[str]) -> int:
     return main.main(["cards_jax", *arguments])
 
 
-def _begin(target: Callable[[Sequence[str]], int], arguments: Sequence[str], log: Path) -> None:
+def _begin(
+    target: Callable[[Sequence[str]], int],
+    arguments: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str],
+) -> None:
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
@@ -54,40 +63,71 @@ class Interrupted(Exception):
     """A signal ended the sweep; the run that it reached was asked to save."""
 
 
-def call(arguments: Sequence[str], log: Path, target: Callable = command) -> tuple[int, float]:
-    """(exit code, negative for a signal; seconds) of target(arguments), whose output is appended to `log`.
+class Calls:
+    """Processes of this one, from any of its threads; SIGTERM and SIGINT to this one are passed on to all of them.
 
-    Meanwhile the newest line of the log, which tells how far it is, is shown.
-    SIGTERM and SIGINT are passed on; when the process has saved, Interrupted is raised.
+    With `with`, in the main thread. Meanwhile the newest line of each log, which tells how far a process is, is shown.
+    jobs: processes side by side. Of a GPU's memory each takes its part, when it needs it, unless the environment says
+    otherwise.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    shown = follow.Follow(log)
-    process = context.Process(target=_begin, args=(target, list(arguments), log))
-    began, asked = time.monotonic(), []
 
-    def end() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGTERM)
+    def __init__(self, jobs: int = 1):
+        own = {"PREALLOCATE": "false", "MEM_FRACTION": f"{SHARED / jobs:.3f}"} if jobs > 1 else {}
+        self._environment = {f"XLA_PYTHON_CLIENT_{k}": v for k, v in own.items()}
+        self._in_place, self._asked, self._live = jobs == 1, [], set()
 
-    def pass_on(number: int, frame) -> None:
-        asked.append(number)
-        if process.pid:
-            end()
+    def __enter__(self) -> Self:
+        self._before = {n: signal.signal(n, self._pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
+        return self
 
-    before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        process.start()
-        if asked:  # while it was being started
-            end()
-        while process.is_alive():
-            process.join(LOOK_SECONDS)
-            shown.update()
-    finally:
-        shown.close()
-        for number, handler in before.items():
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
-    if asked:
-        raise Interrupted
-    return process.exitcode, time.monotonic() - began
+
+    def run(
+        self, arguments: Sequence[str], log: Path, target: Callable = command
+    ) -> tuple[int, float]:
+        """(exit code, negative for a signal; seconds) of target(arguments), whose output is appended to `log`.
+
+        Raises Interrupted after a signal, when the process has saved.
+        """
+        if self._asked:
+            raise Interrupted
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        shown = follow.Follow(log, in_place=self._in_place)
+        process = context.Process(
+            target=_begin, args=(target, list(arguments), log, self._environment)
+        )
+        began = time.monotonic()
+        try:
+            process.start()
+            self._live.add(process)
+            if self._asked:  # while it was being started
+                _end(process)
+            while process.is_alive():
+                process.join(LOOK_SECONDS)
+                shown.update()
+        finally:
+            self._live.discard(process)
+            shown.close()
+        if self._asked:
+            raise Interrupted
+        return process.exitcode, time.monotonic() - began
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        self._asked.append(number)
+        for process in tuple(self._live):
+            _end(process)
+
+
+def _end(process: multiprocessing.process.BaseProcess) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)
+
+
+def call(arguments: Sequence[str], log: Path, target: Callable = command) -> tuple[int, float]:
+    """`Calls.run` of one process."""
+    with Calls() as calls:
+        return calls.run(arguments, log, target)

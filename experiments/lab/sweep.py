@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -96,39 +97,62 @@ def sweep(
     place: Place,
     say: Callable[[str], None],
     call: Callable | None = None,
+    jobs: int = 1,
 ) -> list[str]:
     """Train what is not finished; gives a line for every run that failed or had to be left out.
 
-    Raises process.Interrupted after a signal, when the run that it reached has saved.
+    jobs: runs that are trained side by side; each begins when those that it needs have come to their end.
+    Raises process.Interrupted after a signal, when the runs that it reached have saved.
     """
-    failed: list[str] = []
-    call = call or process.call
-    for number, run in enumerate(runs, 1):
-        about = f"[{number}/{len(runs)}] {run.name}"
+    failed: dict[int, str] = {}
+    left, live = dict(enumerate(runs, 1)), {}
+    about = lambda number: f"[{number}/{len(runs)}] {runs[number - 1].name}"
+
+    def begin(number: int, run: Run) -> None:
         try:
             step = look(run, named, place)
-            if step.state == DONE:
-                say(f"{about}: finished before")
-                continue
-            if step.state == WAITING:
-                failed.append(f"{run.name}: left out, {' or '.join(run.needs)} is not finished")
-                say(f"{about}: left out, it needs {' and '.join(run.needs)}")
-                continue
-            say(f"{about}: {len(cards_of(step.config))} cards")
-            code, seconds = _trained(run, step, place, call)
         except ConfigError as error:
-            failed.append(f"{run.name}: {error}")
-            say(f"{about}: {error}")
-            continue
+            failed[number] = f"{run.name}: {error}"
+            say(f"{about(number)}: {error}")
+            return
+        if step.state == DONE:
+            say(f"{about(number)}: finished before")
+        elif step.state == WAITING:
+            failed[number] = f"{run.name}: left out, {' or '.join(run.needs)} is not finished"
+            say(f"{about(number)}: left out, it needs {' and '.join(run.needs)}")
+        else:
+            say(f"{about(number)}: {len(cards_of(step.config))} cards")
+            live[pool.submit(_trained, run, step, place, call or calls.run)] = number
+
+    def end(number: int, trained: Future) -> None:
+        run = runs[number - 1]
+        try:
+            code, seconds = trained.result()
+        except ConfigError as error:
+            failed[number] = f"{run.name}: {error}"
+            say(f"{about(number)}: {error}")
+            return
         if code == process.REQUEUE:
             raise process.Interrupted
         if code:
             why = process.why(code, log_of(run, place))
-            failed.append(f"{run.name}: {why}")
-            say(f"{about}: FAILED, {why}")
+            failed[number] = f"{run.name}: {why}"
+            say(f"{about(number)}: FAILED, {why}")
         else:
-            say(f"{about}: done in {seconds:.0f} s")
-    return failed
+            say(f"{about(number)}: done in {seconds:.0f} s")
+
+    with process.Calls(jobs) as calls, ThreadPoolExecutor(jobs) as pool:
+        while left or live:
+            for number, run in list(left.items()):
+                unfinished = {r.name for r in left.values()} | {
+                    runs[n - 1].name for n in live.values()
+                }
+                if len(live) < jobs and unfinished.isdisjoint(run.needs):
+                    del left[number]
+                    begin(number, run)
+            for trained in wait(live, return_when=FIRST_COMPLETED).done if live else ():
+                end(live.pop(trained), trained)
+    return [failed[number] for number in sorted(failed)]
 
 
 def _trained(run: Run, step: Step, place: Place, call: Callable) -> tuple[int, float]:
