@@ -29,6 +29,7 @@ def test_without_the_config_nothing_of_it_is_there():
     assert "lenet" not in models.families() and "stripes" not in corruptions.names()
 
 
+@pytest.mark.slow
 def test_a_run_of_two_steps(tmp_path):
     """One dense step, a prune, one step: cards of both sparsities, and their corruption table."""
     changes = {"workdir": str(tmp_path), "data.subset": 64, "batch_size": 32, "epochs": 1}

@@ -188,6 +188,7 @@ def test_a_branch_that_diverges_takes_nothing_else_along(dies):
         assert all(same) == ((point.seed, point.sparsity) != (0, lost))
 
 
+@pytest.mark.slow
 def test_fine_tuning_shares_its_dense_training():
     """One dense training per seed; each sparsity is what it would be alone."""
     c = tiny("ft", seeds=(0, 1))

@@ -16,7 +16,7 @@ from cards_jax.tree import flatten, map_leaves, only_prunable, size, unflatten
 POPUPS = [
     pytest.param("biprop_Conv2_layerwise_k0.2", "conv2", marks=pytest.mark.slow),
     pytest.param("biprop_Conv2_global_k0.2", "conv2", marks=pytest.mark.slow),
-    ("biprop_Conv4_layerwise_k0.2", "conv4"),
+    pytest.param("biprop_Conv4_layerwise_k0.2", "conv4", marks=pytest.mark.slow),
     ("biprop_Conv4_global_k0.2", "conv4"),
     pytest.param("biprop_cResNet18_layerwise_k0.2", "resnet18", marks=pytest.mark.slow),
     pytest.param("biprop_VGG_Small_layerwise_k0.2", "vgg_small", marks=pytest.mark.slow),
@@ -57,7 +57,7 @@ def test_logits(fixtures_dir, name, model):
 
 
 DIALECTS = [
-    pytest.param(n, d, marks=[pytest.mark.slow] * (n == "resnet110"))
+    pytest.param(n, d, marks=[pytest.mark.slow] * (n in ("resnet50", "resnet110")))
     for n in sorted(models.families())
     for d in models.family(n).TORCH
 ]

@@ -88,6 +88,7 @@ def test_averages_of_batchnorm_come_along(tmp_path):
     assert any(np.any(np.asarray(x) != 0) for x in jax.tree.leaves(stats))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_a_card_of_another(tmp_path):
     """A baseline "auto" begins with it too."""
     first = runs.tiny(tmp_path, method="dense", sparsity=(0.0,), epochs=2)

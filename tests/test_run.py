@@ -102,6 +102,7 @@ def test_a_card_predicts_what_the_trainer_measured(reference):
         assert card.meta["data_fingerprint"] == d.fingerprint
 
 
+@pytest.mark.slow
 def test_holdout_images_are_measured_beside_the_test_set(tmp_path):
     c = runs.tiny(tmp_path, holdout=20)
     results = runs.finished(c)
@@ -133,7 +134,7 @@ def test_what_was_typed_stands_in_the_folder_once(copy):
     assert "<code>first &lt;a&gt;</code>" in (path / "report.html").read_text()
 
 
-@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize("chunks", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, reference, chunks):
     c = runs.tiny(tmp_path)
     runs.stopped(c, chunks)
@@ -147,7 +148,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, reference, chunks):
 @pytest.mark.parametrize(
     ("fields", "devices"),
     [
-        ({"method": "ft", "finetune__epochs": 1}, (2, 1)),
+        pytest.param({"method": "ft", "finetune__epochs": 1}, (2, 1), marks=pytest.mark.slow),
         pytest.param({"method": "ft", "finetune__epochs": 1}, (1, 2), marks=pytest.mark.slow),
         pytest.param({"method": "ft", "finetune__epochs": 1}, (4, 2), marks=pytest.mark.slow),
         pytest.param(
@@ -190,6 +191,7 @@ def test_a_baseline_may_have_lost_its_cards_where_nothing_measures_them(copy, tm
     assert [row["method"] for row in found["baseline"]] == ["dense"]
 
 
+@pytest.mark.slow
 def test_corruptions_are_compared_with_the_baseline_of_this_call(tmp_path):
     """Its folder may hold dense cards of other learning rates, of an earlier call."""
     more = dict(sparsity=(0.5,), baseline="auto", epochs=1, seeds=(0,))
@@ -375,6 +377,7 @@ def test_a_lost_state_never_mixes_up_groups(copy):
     assert len(runs.rows(path)) == 24
 
 
+@pytest.mark.slow
 def test_a_lost_card_is_not_made_from_the_checkpoint_of_another_group(copy):
     """Where checkpoints were deleted, a later group had the folder's name of an earlier one."""
     c, path = copy
@@ -392,6 +395,7 @@ def test_a_lost_card_is_not_made_from_the_checkpoint_of_another_group(copy):
     assert len(names) == len(set(names))
 
 
+@pytest.mark.slow
 def test_a_realization_that_diverges_in_its_last_step_counts_as_diverged(tmp_path):
     fields = dict(method="dense", sparsity=(0.0,), epochs=1, batch_size=1000)
     for rate, at in ((1e29, 0), (0.1, None)):
@@ -399,6 +403,7 @@ def test_a_realization_that_diverges_in_its_last_step_counts_as_diverged(tmp_pat
         assert [r["diverged_at"] for r in results] == [at, at]
 
 
+@pytest.mark.slow
 def test_curves_show_what_was_trained(tmp_path):
     """Global scope nears its sparsity epoch by epoch: the row of an epoch's end has the count of that epoch."""
     fields = dict(scope="global", sparsity=(0.9,), seeds=(0,), popup__progressive_epochs=2)
@@ -439,6 +444,7 @@ def test_a_diverged_realization_leaves_its_neighbour_alone(tmp_path):
     assert "9e+29" in (path / "tables" / "results.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_card_that_lost_a_layer_says_so(tmp_path):
     """Under global scope the layer with the smallest scores goes first."""
     fields = dict(seeds=(0,), sparsity=(0.5, 0.99), epochs=1, popup__progressive_epochs=0)
@@ -580,6 +586,7 @@ def test_drafts_of_killed_processes_are_swept(copy):
     assert not any(draft.exists() for draft in drafts)
 
 
+@pytest.mark.slow
 def test_tensorboard_curves_do_not_overlap(tmp_path):
     event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
     c = runs.tiny(tmp_path, log__tensorboard=True)

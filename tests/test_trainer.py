@@ -65,6 +65,7 @@ def test_each_realization_trains_as_it_would_alone(method):
         assert mask_difference(take(cards, i), take(card, 0)) <= 1e-5
 
 
+@pytest.mark.slow
 def test_masks_are_equal_at_the_start():
     c = small.tiny(seeds=(0, 7), sparsity=(0.5, 0.9))
     points = config.points(c)
@@ -82,6 +83,7 @@ def test_seeds_differ_and_equal_seeds_share_their_start():
     assert (scores[0] == scores[1]).all() and (scores[0] != scores[2]).any()
 
 
+@pytest.mark.slow
 def test_four_devices_equal_one():
     c = small.tiny(seeds=(0, 1, 2), sparsity=(0.5,))
     one, _ = steps(c)
@@ -229,7 +231,7 @@ def test_adam_is_that_of_pytorch():
         np.testing.assert_allclose(ours, w, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["gmp", "bp"])
+@pytest.mark.parametrize("method", ["gmp", pytest.param("bp", marks=pytest.mark.slow)])
 def test_adam_trains_and_leaves_pruned_weights_at_zero(method):
     c = small.tiny(method=method, optimizer__name="adam", learning_rate=(0.01,), epochs=2)
     found, _, _ = walk.walk(c)

@@ -27,7 +27,7 @@ KINDS = {  # {method: what it needs beside}
 }
 
 
-QUICK = ("bp", "gmp", "lrr")
+QUICK = ("gmp", "lrr")
 
 
 @pytest.mark.parametrize(
