@@ -20,6 +20,7 @@ from lab.recipes import LABELS, cycles_of, family, levels_to, varied, width_of
 from lab.verdict import Rule
 
 from cards_jax import equal_bytes, models
+from cards_jax.config import ConfigError
 from cards_jax.models import Spec
 
 AUGMENT = "augmix"
@@ -34,7 +35,13 @@ def small_width(scale, bits):
     affine = models.family(name).NORMALISED
     spec = lambda a: Spec(name, width, classes, (side, side, 3), affine=a, bias=a)
     budget = equal_bytes.card_bytes(spec(affine and bits == 32), scale.high, bits)
-    return equal_bytes.widest(spec(affine), budget)
+    try:
+        return equal_bytes.widest(spec(affine), budget)
+    except ValueError as error:
+        raise ConfigError(
+            f"config.model.width={width}: its card at {100 * scale.high:g}% takes {budget:,} bytes, and {error}; "
+            "allowed is a wider network"
+        ) from None
 
 
 def runs(scale):

@@ -55,7 +55,8 @@ def test_a_turn_has_at_least_the_steps_that_a_contestant_asks_for():
     assert rates["1"][0] <= 40
 
 
-def test_rates_are_work_per_second_and_failures_leave_the_others_alone():
+@pytest.mark.parametrize("together", [False, True])
+def test_rates_are_work_per_second_and_failures_leave_the_others_alone(together):
     contestants = [
         Contestant("fast", sleeper, 3.0, {"pause": 0.01}),
         Contestant("raises", broken, 1.0, {"how": "raises"}),
@@ -63,7 +64,7 @@ def test_rates_are_work_per_second_and_failures_leave_the_others_alone():
         Contestant("killed", broken, 1.0, {"how": "killed"}),
     ]
     said = []
-    rates, failures = hold(contestants, 3, 0.1, said.append)
+    rates, failures = hold(contestants, 3, 0.1, said.append, together)
     assert set(rates) == {"fast", "slow"} and [len(r) for r in rates.values()] == [2, 2]
     assert all(200 < rate <= 300 for rate in rates["fast"])
     assert all(1.5 < x < 2.5 for x in ratios(rates, "fast", "slow"))
@@ -206,6 +207,22 @@ def test_unknown_parts_end_with_one_line(capsys):
     with pytest.raises(SystemExit) as ended:
         suite.PROGRAM.parse(["--only=train,lunch"])
     assert ended.value.code == 2 and "'lunch' is no part" in capsys.readouterr().err
+
+
+def test_networks_are_chosen_where_a_program_has_them(capsys):
+    from benchmarks.accelerator import __main__ as accelerator
+    from benchmarks.accelerator.convolutions import shapes
+
+    seen = []
+    given = {"train": lambda o: seen.append(o) or []}
+    known = tuple(layers.NETWORKS)
+    program = Program("benchmarks", "Some.", given, False, networks=known, together=True)
+    assert program.main(["--networks=resnet20,conv4", "--together"]) == 0
+    assert seen[0].networks == ("resnet20", "conv4") and seen[0].together
+    assert {*shapes(("conv4",))} < {*shapes()} == {*shapes(None)}
+    with pytest.raises(SystemExit):
+        accelerator.main(["--networks=lunch"])
+    assert "'lunch' is no network; allowed are conv4" in capsys.readouterr().err
 
 
 # --- the peers
