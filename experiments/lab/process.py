@@ -74,10 +74,10 @@ class Calls:
     def __init__(self, jobs: int = 1):
         own = {"PREALLOCATE": "false", "MEM_FRACTION": f"{SHARED / jobs:.3f}"} if jobs > 1 else {}
         self._environment = {f"XLA_PYTHON_CLIENT_{k}": v for k, v in own.items()}
-        self._in_place, self._asked, self._live = jobs == 1, [], set()
+        self._in_place, self._asked, self._live = jobs == 1, False, set()
 
     def __enter__(self) -> Self:
-        self._before = {n: signal.signal(n, self._pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
+        self._before = {n: signal.signal(n, self.stop) for n in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -116,8 +116,9 @@ class Calls:
             raise Interrupted
         return process.exitcode, time.monotonic() - began
 
-    def _pass_on(self, number: int, frame: object) -> None:
-        self._asked.append(number)
+    def stop(self, *signal_and_frame: object) -> None:
+        """Ask all processes to save and end; no other begins."""
+        self._asked = True
         for process in tuple(self._live):
             _end(process)
 

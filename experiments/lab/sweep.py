@@ -133,6 +133,7 @@ def sweep(
             say(f"{about(number)}: {error}")
             return
         if code == process.REQUEUE:
+            calls.stop()
             raise process.Interrupted
         if code:
             why = process.why(code, log_of(run, place))
