@@ -2,9 +2,9 @@
 
     python -m benchmarks.plan --save=docs/plan.md
 
-Counts come from the shipped configs, through the functions that a run uses. Two kinds of rates turn arithmetic into
-hours: those that were measured (results/train_*.csv, --measured), and one that is assumed for an accelerator
-(--tflops). With a measurement on an accelerator: --measured=results/train_conv4_h100.csv,... --devices=8.
+Counts come from the shipped configs, through the functions that a run uses. Two kinds of measured rates turn arithmetic
+into hours: those of two cores (results/train_*_cpu.csv, --measured), and those of an accelerator, the training table of
+benchmarks.accelerator (--accelerator), in place of which --tflops assumes one.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.machine import describe
 
 ROOT = Path(__file__).parents[1]
+H100 = ROOT / "results/accelerator_h100_training.csv"
 TRAIN, TEST, SIDE = 50_000, 10_000, 32  # CIFAR-10 and CIFAR-100
 SPARSITY = (0.5, 0.6, 0.8, 0.9, 0.95)
 LEVELS = (0.488, 0.59, 0.79, 0.893, 0.945)  # of 20% each, nearest to these
@@ -154,31 +155,57 @@ class Rate:
 
 def measured(path: Path) -> Rate:
     """From a result of benchmarks.train: the median of its first contestant of ours, as arithmetic."""
-    from cards_jax import estimate, realizations, run
-    from cards_jax.trainer import recipe_of, spec_of
-
     network = next(word for word in path.stem.split("_") if word != "train")
     with path.open(newline="", encoding="utf-8") as file:
         rows = [r for r in csv.DictReader(file) if r["contestant"].startswith("cards_jax")]
     name = rows[-1]["contestant"]
     rates = [float(r["work_per_second"]) for r in rows if r["contestant"] == name]
-    c, d = Panel("", network, "ep", "layerwise").config(), stand_in(10)
-    run.check(c, d)
-    recipe = recipe_of(c, spec_of(c, d), realizations.layout(1, 1, c.batch_size, 1))
-    flops = 6.0 * estimate.multiply_adds(recipe) * statistics.median(rates)
+    flops = _arithmetic(network) * statistics.median(rates)
     lines = path.with_suffix(".md").read_text().splitlines()
     machine = next((x.split(": ", 1)[1] for x in lines if x.startswith("- machine: ")), "unknown")
     text = f"{network}: {statistics.median(rates):.1f} images/s, {flops / 1e9:.0f} GFLOP/s"
     return Rate(flops, f"{text} ({name}; {machine.partition(';')[0]}; {path.name})")
 
 
+def accelerated(path: Path) -> list[Rate]:
+    """From the training table of benchmarks.accelerator: the fastest way of each network, as arithmetic."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [r for r in csv.DictReader(file) if r["images/s x R"]]
+    rate_of = lambda row: float(row["images/s x R"])
+    found = []
+    for network in dict.fromkeys(row["network"] for row in rows):
+        row = max((r for r in rows if r["network"] == network), key=rate_of)
+        rate = rate_of(row)
+        flops = _arithmetic(network) * rate
+        text = f"{network}: {rate:,.0f} images/s, {flops / 1e12:.0f} TFLOP/s"
+        found.append(Rate(flops, f"{text} ({row['training']}; {path.name})"))
+    return found
+
+
+def _arithmetic(network: str) -> float:
+    """Operations of training on one image."""
+    from cards_jax import estimate, realizations, run
+    from cards_jax.trainer import recipe_of, spec_of
+
+    c, d = Panel("", network, "ep", "layerwise").config(), stand_in(10)
+    run.check(c, d)
+    recipe = recipe_of(c, spec_of(c, d), realizations.layout(1, 1, c.batch_size, 1))
+    return 6.0 * estimate.multiply_adds(recipe)
+
+
 # --- the page
 
 
-def page(costs: list[Cost], rates: list[Rate], args: argparse.Namespace, notes: list[str]) -> str:
+def page(
+    costs: list[Cost],
+    rates: list[Rate],
+    quick: list[Rate],
+    args: argparse.Namespace,
+    notes: list[str],
+) -> str:
     """The plan as markdown."""
     slow = statistics.geometric_mean(r.flops for r in rates)
-    fast = args.tflops * 1e12
+    fast = statistics.geometric_mean(r.flops for r in quick)
     lines = [
         "# A plan for the paper's grid",
         "",
@@ -194,8 +221,11 @@ def page(costs: list[Cost], rates: list[Rate], args: argparse.Namespace, notes: 
         "",
         *(f"- {r.source}" for r in rates),
         "",
-        f"Assumed, not measured: {args.tflops:g} TFLOP/s of one accelerator in training and in evaluation, and "
-        f"{args.gigabytes:g} GB of its memory.",
+        "Of one accelerator (likewise, for training and evaluation):",
+        "",
+        *(f"- {r.source}" for r in quick),
+        "",
+        f"Assumed, not measured: {args.gigabytes:g} GB of its memory.",
         "",
         "## Sums",
         "",
@@ -203,7 +233,7 @@ def page(costs: list[Cost], rates: list[Rate], args: argparse.Namespace, notes: 
     head = ["part", "commands", "cards", "trainings", "steps", "PFLOP training", "PFLOP evaluation"]
     head += [
         "hours on the measured machine",
-        f"hours on {args.devices} devices (assumed rate)",
+        f"hours on {args.devices} accelerators",
         "GB",
     ]
     lines += [_line(head), "|---" * len(head) + "|"]
@@ -226,7 +256,7 @@ def page(costs: list[Cost], rates: list[Rate], args: argparse.Namespace, notes: 
     ]
     head += [
         "PFLOP",
-        f"hours on {args.devices} (assumed)",
+        f"hours on {args.devices}",
         "MB a realization",
         "at a time on a device",
         "GB",
@@ -292,21 +322,30 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     form.add_argument(
         "--measured", help="results of benchmarks.train; results/train_*_cpu.csv otherwise"
     )
-    form.add_argument("--tflops", type=float, default=200.0, help="assumed, of one accelerator")
+    form.add_argument(
+        "--accelerator", type=Path, default=H100, help="training table of benchmarks.accelerator"
+    )
+    form.add_argument("--tflops", type=float, help="of one accelerator, assumed in its place")
     form.add_argument("--gigabytes", type=float, default=80.0, help="of an accelerator's memory")
     form.add_argument("--devices", type=int, default=8)
     form.add_argument("--save", type=Path, help="writes this markdown file")
     args = form.parse_args(arguments)
-    if min(args.tflops, args.gigabytes, args.devices) <= 0:
+    if min(args.tflops or 1, args.gigabytes, args.devices) <= 0:
         form.error("--tflops, --gigabytes and --devices must be above 0")
     found = (
         args.measured.split(",") if args.measured else sorted(ROOT.glob("results/train_*_cpu.csv"))
     )
     args.measured = [Path(p) for p in found]
     missing = [str(p) for p in args.measured if not p.is_file()]
+    if args.tflops is None and not args.accelerator.is_file():
+        form.error(f"--accelerator={args.accelerator}: no such file")
     if missing or not args.measured:
         form.error(f"--measured={','.join(missing)}: no such file")
     return args
+
+
+def _assumed(tflops: float) -> Rate:
+    return Rate(tflops * 1e12, f"{tflops:g} TFLOP/s, assumed, not measured")
 
 
 def main() -> int:
@@ -314,7 +353,8 @@ def main() -> int:
     args = parse()
     notes = describe("benchmarks.plan")
     costs = [cost(panel) for panel in grid(args.networks.split(","))]
-    text = page(costs, [measured(p) for p in args.measured], args, notes)
+    quick = accelerated(args.accelerator) if args.tflops is None else [_assumed(args.tflops)]
+    text = page(costs, [measured(p) for p in args.measured], quick, args, notes)
     print(text)
     if args.save:
         args.save.write_text(text, encoding="utf-8")
