@@ -225,6 +225,19 @@ def test_networks_are_chosen_where_a_program_has_them(capsys):
     assert "'lunch' is no network; allowed are conv4" in capsys.readouterr().err
 
 
+def test_a_plan_takes_the_fastest_way_of_each_network(tmp_path):
+    from benchmarks import plan
+
+    path = tmp_path / "training.csv"
+    rows = ["conv4,a,2", "conv4,b,3", "conv4,c,", "resnet20,a,5"]
+    path.write_text("\n".join(["network,training,images/s x R", *rows]))
+    conv, res = plan.accelerated(path)
+    assert "conv4: 3 images/s" in conv.source and "(b; training.csv)" in conv.source
+    # Multiply-adds of one image, as in test_multiply_adds, and three of a step.
+    assert conv.flops == pytest.approx(3 * 6 * 98_306_560, rel=0.01)
+    assert res.flops == pytest.approx(5 * 6 * 40_813_184, rel=0.01)
+
+
 # --- the peers
 
 
