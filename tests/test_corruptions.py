@@ -99,6 +99,14 @@ def test_a_sweep_over_severities_is_one_program(key, name):
 PIECED = ["impulse_noise", "glass_blur", "zoom_blur", "gaussian_blur", "circular_motion_blur"]
 
 
+def assert_same(name, a, b):
+    if name != "circular_motion_blur":
+        np.testing.assert_array_equal(a, b)
+        return
+    apart = np.abs(np.asarray(a, int) - b)  # rounding of a matrix product, by the number of images
+    assert apart.max() <= 1 and apart.mean() <= 1e-3
+
+
 @pytest.mark.parametrize("name", PIECED)
 def test_pieces_give_what_the_whole_gives(key, name, monkeypatch):
     images = photographs(32, 7)
@@ -107,10 +115,10 @@ def test_pieces_give_what_the_whole_gives(key, name, monkeypatch):
     ]  # an even area, where a blur changes nothing but for rounding
     whole = corruptions.corrupt(key, images, name, 5)
     pieces = [corruptions.corrupt(key, images[i : i + 3], name, 5, i) for i in (0, 3, 6)]
-    np.testing.assert_array_equal(whole, np.concatenate(pieces))
+    assert_same(name, whole, np.concatenate(pieces))
     monkeypatch.setitem(program.PIECE, "cpu", 2)  # four pieces, the last of them filled up
     program._corrupted.clear_cache()
-    np.testing.assert_array_equal(whole, corruptions.corrupt(key, images, name, 5))
+    assert_same(name, whole, corruptions.corrupt(key, images, name, 5))
     program._corrupted.clear_cache()
 
 

@@ -22,8 +22,9 @@ def corrupt(
 ) -> Array:
     """Images uint8 (N, H, H, 3) corrupted at a severity from 1 to 5, which may be traced: uint8 of that shape.
 
-    Image i draws from fold_in(key, first + i): with `first`, pieces of a set give what the whole gives. One
-    compilation serves all severities. Raises ConfigError for a name or severity that does not exist, and
+    Image i draws from fold_in(key, first + i): with `first`, pieces of a set give what the whole gives; of corruptions
+    that are large matrix products (circular_motion_blur), whose rounding may depend on the number of images, all but
+    1 in 1,000 values, and those by 1. One compilation serves all severities. Raises ConfigError for a name or severity that does not exist, and
     ValueError for images of another kind.
     """
     find(name)
