@@ -24,8 +24,8 @@ def corrupt(
 
     Image i draws from fold_in(key, first + i): with `first`, pieces of a set give what the whole gives; of corruptions
     that are large matrix products (circular_motion_blur), whose rounding may depend on the number of images, all but
-    1 in 1,000 values, and those by 1. One compilation serves all severities. Raises ConfigError for a name or severity that does not exist, and
-    ValueError for images of another kind.
+    1 in 1,000 values, and those by 1. One compilation serves all severities. Raises ConfigError for a name or severity
+    that does not exist, and ValueError for images of another kind.
     """
     find(name)
     check_severity(severity)
