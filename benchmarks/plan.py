@@ -330,7 +330,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     form.add_argument("--devices", type=int, default=8)
     form.add_argument("--save", type=Path, help="writes this markdown file")
     args = form.parse_args(arguments)
-    if min(args.tflops or 1, args.gigabytes, args.devices) <= 0:
+    given = [x for x in (args.tflops, args.gigabytes, args.devices) if x is not None]
+    if min(given) <= 0:
         form.error("--tflops, --gigabytes and --devices must be above 0")
     found = (
         args.measured.split(",") if args.measured else sorted(ROOT.glob("results/train_*_cpu.csv"))

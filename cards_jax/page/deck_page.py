@@ -153,10 +153,9 @@ def _measured(deck: Deck, found: Evaluation) -> list[Section]:
 
 
 def _tells_choices(table: Table) -> bool:
-    return any("/" in cell for row in table.body for cell in row[1:]) and table.head[0] not in (
-        "deck",
-        "predictor",
-    )
+    if table.head[0] in ("deck", "predictor"):
+        return False
+    return any("/" in cell for row in table.body for cell in row[1:])
 
 
 def choices(deck: Deck, table: Table, identity: str) -> Html:
