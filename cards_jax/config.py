@@ -81,10 +81,11 @@ def defaults() -> ConfigDict:
     c.pruning.rewind_steps = placeholder(int)  # step K; None is 1000 for lth, 0 for lrr
     c.pruning.cycles = 3  # of dense_cyclic
     c.pruning.begin = 0.1  # of gmp: shares of the training
-    c.pruning.end = 0.75
+    c.pruning.end = 0.75  # of gmp, rigl, set
     c.pruning.every = 100  # steps; fewer in short trainings
-    c.pruning.distribution = "uniform"  # over layers, or "erk": of ft, random, snip
-    c.pruning.saliency_batches = 1  # of snip
+    c.pruning.exchange = 0.3  # of rigl, set: share of the kept weights, at the first update
+    c.pruning.distribution = "uniform"  # over layers, or "erk": of ft, random, snip, rigl, set
+    c.pruning.saliency_batches = 1  # of snip, rigl
     c.pruning.block = 4  # M of nm
 
     c.finetune = ConfigDict()  # of ft

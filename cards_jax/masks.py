@@ -105,6 +105,18 @@ def prune(scores: Tree, mask: Tree, keep: Array, formulation: str | None = None)
     return keep_largest(map_leaves(among, mask, scores), keep, formulation=formulation)
 
 
+def grow(scores: Tree, mask: Tree, more: Array, formulation: str | None = None) -> Tree:
+    """Mask of what `mask` keeps and of the `more` weights with the largest |score| among those that it prunes.
+
+    Args:
+      scores: as in `prune`.
+      more: int32 counts as of `keep_largest`, at most what `mask` prunes.
+    """
+    pruned = lambda m, s: None if m is None else select.among(s, ~m)
+    new = keep_largest(map_leaves(pruned, mask, scores), more, formulation=formulation)
+    return jax.tree.map(jnp.logical_or, mask, new)
+
+
 def apply(params: Tree, mask: Tree) -> Tree:
     """The tree with pruned weights exactly zero."""
     return map_leaves(lambda w, m: w if m is None else jnp.where(m, w, 0), params, mask)

@@ -16,9 +16,9 @@ Shapes = list[tuple[int, ...]]  # of the prunable layers, in the tree's order
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What entering a phase may use beside the card.
+    """What entering a phase, or an update of its mask, may use beside the card.
 
-    keep: count of kept weights, int32 () or (L,); key: random key of this entry.
+    keep: count of kept weights, int32 () or (L,); key: random key of this entry or update.
     gradient(weights) -> mean gradient of the training loss in the effective weights, over `batches` batches.
     """
 
@@ -55,7 +55,8 @@ class Rules:
     departs_from: name of a card that was set aside, from which the phase begins in place of the present one, be that
     alive or not. sets_aside: name under which the card is kept as it is before `enter`.
     enter(card, saved, entry) -> card: once, before the first step; prunes, or rewinds.
-    remask(card, keep) -> mask: at every mask update, or None where masks stand still or the view makes them.
+    remask(card, entry) -> card: at every mask update, before the step, or None where masks stand still or the view
+    makes them.
     view(card, keep) -> effective weights, through which gradients reach `card.params`.
     finish(card, keep) -> Card of plain weights and the final mask, which needs no rules any more.
     fresh_optimizer: whether entering forgets the momentum.
@@ -66,7 +67,7 @@ class Rules:
     departs_from: str | None = None
     sets_aside: str | None = None
     enter: Callable[[Card, Saved, Entry], Card] = unchanged
-    remask: Callable[[Card, Array], Tree] | None = None
+    remask: Callable[[Card, Entry], Card] | None = None
     fresh_optimizer: bool = True
 
 

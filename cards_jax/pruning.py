@@ -15,6 +15,7 @@ from cards_jax.phase import Counts, Entry, Rules, Saved, Shapes, Start, Uniform
 from cards_jax.tree import Tree, fill, map_leaves, only_prunable
 
 DISTRIBUTIONS = ("uniform", "erk")
+GRADUAL = 5  # least number of intervals between updates of a mask, where there are as many steps
 
 
 def init(c: ConfigDict, card: Card, start: Start) -> Card:
@@ -84,6 +85,16 @@ class Erk:
 def counts(c: ConfigDict) -> Counts:
     """Kept counts for a card's final sparsity, under the config's scope and distribution."""
     return Erk() if c.pruning.distribution == "erk" else Uniform(c.scope)
+
+
+def update_steps(begin: int, end: int, every: int) -> tuple[int, ...]:
+    """Steps at which a mask is made anew: every `every` from `begin` to `end`.
+
+    In a training that is short for that they are closer, GRADUAL times: else sparsity would rise in one or two jumps,
+    and not up to the end.
+    """
+    every = min(every, max(1, (end - begin) // GRADUAL))
+    return tuple(range(begin, begin + (end - begin) // every * every + 1, every))
 
 
 def keep_all(c: ConfigDict) -> Counts:

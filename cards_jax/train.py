@@ -20,7 +20,7 @@ from cards_jax.models import Spec, layers
 from cards_jax.phase import Entry, Rules, Saved, Start
 from cards_jax.tree import Tree, flatten, map_leaves, only_prunable
 
-INIT, METHOD, ORDER, AUGMENT, ENTER = range(5)  # streams of keys of one realization
+INIT, METHOD, ORDER, AUGMENT, ENTER, UPDATE = range(6)  # streams of keys of one realization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,14 +160,18 @@ def enter(state, scalars: Scalars, keep_U, clock: Clock, images, labels, recipe,
         lost = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), card.params)
         kept = card.replace(params=choose(card.params, lost))
         saved = {**saved, rules.sets_aside: kept}
-    gradient = partial(
-        mean_gradient, stats=card.stats, key=key, images=images, labels=labels, recipe=recipe
-    )
-    card = rules.enter(card, saved, Entry(keep_U[0], key, gradient))
+    entry = entry_of(card, keep_U[0], key, images, labels, recipe)
+    card = rules.enter(card, saved, entry)
     fresh = optimizer(recipe).init(card.params) if rules.fresh_optimizer else state.optimizer
     sums = jax.tree.map(lambda x: jnp.where(state.diverged_at < 0, x, 0), state.sums)
     entered = TrainState(card, saved, fresh, sums, jnp.full_like(state.diverged_at, -1))
     return dataclasses.replace(choose(entered, state), saved=saved)
+
+
+def entry_of(card: Card, keep: Array, key: Array, images, labels, recipe: Recipe) -> Entry:
+    """What entering a phase and updating a mask may use."""
+    data = {"images": images, "labels": labels, "recipe": recipe}
+    return Entry(keep, key, partial(mean_gradient, stats=card.stats, key=key, **data))
 
 
 def mean_gradient(weights, batches: int, stats, key, images, labels, recipe: Recipe) -> Tree:
@@ -252,10 +256,11 @@ def chunk(state, scalars, keep_U, clock: Clock, bounds, images, labels, recipe, 
         keep = keep_at(at, clock, keep_U)
         if rules.remask is not None:
             due = jnp.any(clock.updates_U == at)
-            remask = lambda card: card.replace(mask=rules.remask(card, keep))
-            state = dataclasses.replace(
-                state, card=lax.cond(due, remask, lambda card: card, state.card)
-            )
+            own = stream(scalars.seed, UPDATE, clock.phase, at)
+            entry = entry_of(state.card, keep, own, images, labels, recipe)
+            remask = lambda card: rules.remask(card, entry)
+            card = lax.cond(due, remask, lambda card: card, state.card)
+            state = dataclasses.replace(state, card=card)
         slot = at % (images.shape[0] // size) * size + begin
         rows = lax.dynamic_slice(order, (slot,), (part,))
         positions = begin + jnp.arange(part)

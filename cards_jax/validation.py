@@ -56,6 +56,7 @@ RANGES = {
     "pruning.begin": (0, 1, "from 0 to below 1"),
     "pruning.end": (0, 1 + 1e-9, "from 0 to 1"),
     "pruning.every": (1, HUGE, "1 or more"),
+    "pruning.exchange": (0, 1, "from 0 to below 1"),
     "pruning.saliency_batches": (1, HUGE, "1 or more"),
     "pruning.block": (2, 65, "2 to 64"),
     "finetune.epochs": (1, 10**6 + 1, "1 to 1000000"),

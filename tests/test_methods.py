@@ -31,7 +31,10 @@ CASES = {
     "random": {"sparsity": (0.5, 0.8)},
     "snip": {"sparsity": (0.5, 0.8)},
     "nm": {"sparsity": (0.5, 0.75)},
+    "rigl": {"sparsity": (0.5, 0.8), "pruning__every": 2},
+    "set": {"sparsity": (0.5, 0.8), "pruning__every": 2},
 }
+EXCHANGING = ("rigl", "set")
 QUICK = ("ep", "bp")  # in both scopes; of the others the global one
 SCOPED = [
     pytest.param(m, s, marks=() if s == "global" or m in QUICK else pytest.mark.slow)
@@ -68,7 +71,8 @@ def test_contract(method, scope):
     assert set(found) == set(config.points(c))
     for point, (card, nonzero) in found.items():
         keep = asked(c, walk.sizes(t), point.sparsity)
-        assert nonzero == keep
+        # A weight that comes begins at zero, and stays there behind a unit that is never active.
+        assert nonzero == keep or (method in EXCHANGING and 0.95 * keep < nonzero < keep)
         if methods.method(method).__dict__.get("PRUNES", True):
             assert int(masks.kept(card.mask)) == keep
         weights = flatten(card.params)

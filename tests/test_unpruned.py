@@ -23,6 +23,7 @@ KINDS = {  # {method: what it needs beside}
     "lrr": {"sparsity": (0.2,), "scope": "global"},
     "nm": {},
     "snip": {},
+    "rigl": {"pruning__every": 2},
     "random": {"pruning__distribution": "erk"},
 }
 

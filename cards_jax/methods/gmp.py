@@ -2,18 +2,15 @@
 
 import dataclasses
 
-from jax import Array
 from ml_collections import ConfigDict
 
 from cards_jax import masks, pruning
 from cards_jax.card import Card
 from cards_jax.config import ConfigError
-from cards_jax.phase import Phase, Uniform
+from cards_jax.phase import Entry, Phase, Uniform
 from cards_jax.schedules import cubic_sparsities, learning_rate_table
-from cards_jax.tree import Tree
 
 AFFINE = True
-GRADUAL = 5  # least number of times that the mask is made anew, where there are as many steps
 init = pruning.init
 
 
@@ -23,8 +20,8 @@ class Remask:
 
     selection: str | None
 
-    def __call__(self, card: Card, keep: Array) -> Tree:
-        return masks.prune(card.params, card.mask, keep, self.selection)
+    def __call__(self, card: Card, entry: Entry) -> Card:
+        return card.replace(mask=masks.prune(card.params, card.mask, entry.keep, self.selection))
 
 
 def check(c: ConfigDict) -> None:
@@ -37,15 +34,9 @@ def check(c: ConfigDict) -> None:
 
 
 def update_steps(c: ConfigDict, total: int) -> tuple[int, ...]:
-    """Steps at which the mask is made anew: every `pruning.every` from `begin` to `end`.
-
-    In a training that is short for that they are closer, GRADUAL times: else sparsity would rise in one or two jumps,
-    and not up to the end. The last one is a step that is trained: an `end` of 1 is the last step.
-    """
+    """Steps at which the mask is made anew. The last one is a step that is trained: an `end` of 1 is the last step."""
     end = min(int(c.pruning.end * total), total - 1)
-    begin = min(int(c.pruning.begin * total), end)
-    every = min(c.pruning.every, max(1, (end - begin) // GRADUAL))
-    return tuple(range(begin, begin + (end - begin) // every * every + 1, every))
+    return pruning.update_steps(min(int(c.pruning.begin * total), end), end, c.pruning.every)
 
 
 def phases(c: ConfigDict, steps_per_epoch: int) -> list[Phase]:
