@@ -3,9 +3,9 @@
     python -m cards_jax.main --config=configs/rigl_resnet18.py --config.data.dir=FOLDER_OF_THE_ARCHIVE
 
 Published settings: layers by the Erdos-Renyi-kernel rule, every 100 steps up to 75% of the training 30% of the weights,
-falling along a cosine. --config.method=set draws the newcomers by chance, --config.method=random with
---config.pruning.distribution=erk never exchanges any: its two controls. Recipe of configs/lrr_resnet18.py. No published
-number is known for it: unverified.
+falling along a cosine. Its controls: configs/set_resnet18.py, where newcomers are drawn by chance, and
+configs/random_resnet18.py with --config.scope=layerwise --config.pruning.distribution=erk, where none come. Recipe of
+configs/lrr_resnet18.py. No published number is known for it: unverified.
 """
 
 from cards_jax.config import defaults
