@@ -80,7 +80,7 @@ def test_growing_is_exact_even_among_zeros(seed, kept, more):
     mask = np.zeros(64, bool)
     mask[rng.permutation(64)[:kept]] = True
     more = min(more, 64 - kept)
-    out = np.asarray(masks.grow({"k": scores}, {"k": mask}, jnp.int32(more))["k"])
+    out = np.asarray(jax.jit(masks.grow)({"k": scores}, {"k": mask}, jnp.int32(more))["k"])
     assert out.sum() == kept + more and not (mask & ~out).any()
     if 0 < more < 64 - kept:
         assert np.abs(scores[out & ~mask]).min() >= np.abs(scores[~out]).max()

@@ -398,7 +398,7 @@ def test_pruning_within_a_mask_is_exact_even_among_zeros(seed, kept, fewer):
     mask = np.zeros(64, bool)
     mask[rng.permutation(64)[:kept]] = True
     keep = min(fewer, kept)
-    out = np.asarray(masks.prune({"k": w}, {"k": mask}, jnp.int32(keep))["k"])
+    out = np.asarray(jax.jit(masks.prune)({"k": w}, {"k": mask}, jnp.int32(keep))["k"])
     assert out.sum() == keep and not (out & ~mask).any()
     if 0 < keep < kept:
         assert np.abs(w[out]).min() >= np.abs(w[mask & ~out]).max()
