@@ -236,14 +236,16 @@ def of_cards(
     return Deck(found.members, gate.build(settings, found.groups, d.train_images)), d
 
 
-def seconds(whole: Deck, images: np.ndarray, adaptive: bool, rounds: int = 5) -> float:
-    """The median time of a batch of images, after a first one that compiles."""
+def seconds(whole: Deck, images: np.ndarray, rounds: int = 40) -> tuple[float, float]:
+    """(adaptive, agnostic): the median times of a batch of images, in turns, after a first one that compiles."""
     times = []
     for _ in range(rounds + 1):
-        began = time.perf_counter()
-        np.asarray(whole.predict(images[:BATCH], adaptive=adaptive))
-        times.append(time.perf_counter() - began)
-    return float(np.median(times[1:]))
+        for adaptive in (True, False):
+            began = time.perf_counter()
+            np.asarray(whole.predict(images[:BATCH], adaptive=adaptive))
+            times.append(time.perf_counter() - began)
+    adaptive, agnostic = np.median(np.reshape(times[2:], (rounds, 2)), 0)
+    return float(adaptive), float(agnostic)
 
 
 def _names(hands, settings: gate.Settings, source: Source) -> list[str]:
