@@ -161,6 +161,21 @@ def test_the_first_exchange_brings_the_largest_gradients_of_all_weights():
     assert came.min() >= left.max() * (1 - 1e-3)
 
 
+def test_devices_that_share_a_batch_exchange_the_same_weights():
+    """The gradient of an update is that of whole batches, on every device alike."""
+    c = tiny("rigl", scope="global", pruning__every=1, pruning__end=0.5)
+    found = []
+    for devices in (1, 4):
+        t, group, state = small.trainer(c, devices, split=devices)
+        state, _ = t.chunk(t.enter(state, group, 0), group, 0, 0, 3, True)
+        found.append(jax.tree.map(np.asarray, state.card))
+    one, four = found
+    for a, b in zip(jax.tree.leaves(one.mask), jax.tree.leaves(four.mask), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(four.params), strict=True):
+        assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()
+
+
 def test_fields_out_of_range():
     with pytest.raises(ConfigError, match="pruning.exchange=1.0: allowed is from 0 to below 1"):
         tiny("rigl", pruning__exchange=1.0)
