@@ -31,7 +31,7 @@ RANKS = [
     {"corruptions"},
     {"phase", "popup", "models", "data", "forms", "layout"},
     {"torch_keys", "encoding", "npz", "pruning"},
-    {"pack", "size", "levels", "gate"},
+    {"pack", "size", "levels", "exchange", "gate"},
     {"equal_bytes"},
     {"methods", "realizations", "checkpoint", "interop"},
     {"pretrained"},
