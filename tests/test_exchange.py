@@ -161,6 +161,7 @@ def test_the_first_exchange_brings_the_largest_gradients_of_all_weights():
     assert came.min() >= left.max() * (1 - 1e-3)
 
 
+@pytest.mark.slow
 def test_devices_that_share_a_batch_exchange_the_same_weights():
     """The gradient of an update is that of whole batches, on every device alike."""
     c = tiny("rigl", scope="global", pruning__every=1, pruning__end=0.5)
