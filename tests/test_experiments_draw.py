@@ -123,7 +123,7 @@ def workdir(tmp_path_factory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_collects_judges_and_draws(name, workdir, monkeypatch):
-    monkeypatch.setattr(process, "call", untrained)
+    monkeypatch.setattr(process.Calls, "run", lambda calls, *of: untrained(*of))
     monkeypatch.setattr(measure, "_use_cache", lambda c: None)
     experiment = __import__(name).EXPERIMENT
     assert command.main(experiment, [f"--workdir={workdir}"]) == 0
@@ -166,7 +166,7 @@ def test_nothing_to_draw_is_said(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_decks_go_on_where_they_stopped_and_are_measured_once(workdir, tmp_path, monkeypatch):
-    monkeypatch.setattr(process, "call", untrained)
+    monkeypatch.setattr(process.Calls, "run", lambda calls, *of: untrained(*of))
     experiment = __import__("gate").EXPERIMENT
     args, fields = command.parse(experiment, ["run", f"--workdir={workdir}"])
     todo = command.Command(experiment, args, fields)
