@@ -44,9 +44,8 @@ class ExchangeCounts:
             cosine = Fraction((1 + math.cos(math.pi * i / self.updates)) / 2)
             share = Fraction(repr(float(self.share))) * cosine  # of the decimal that the user wrote
             # No more can come than is pruned, and one weight always stays.
-            gone = np.minimum(
-                np.vectorize(lambda n, share=share: int(share * int(n)))(kept), pruned
-            )
+            gone = np.reshape([int(share * n) for n in kept.ravel().tolist()], kept.shape)
+            gone = np.minimum(gone, pruned)
             rows.append(np.stack([kept, kept - gone]))
         return [row.astype(np.int32) for row in rows]
 

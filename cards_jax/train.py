@@ -170,8 +170,10 @@ def enter(state, scalars: Scalars, keep_U, clock: Clock, images, labels, recipe,
 
 def entry_of(card: Card, keep: Array, key: Array, images, labels, recipe: Recipe) -> Entry:
     """What entering a phase and updating a mask may use."""
-    data = {"images": images, "labels": labels, "recipe": recipe}
-    return Entry(keep, key, partial(mean_gradient, stats=card.stats, key=key, **data))
+    gradient = partial(
+        mean_gradient, stats=card.stats, key=key, images=images, labels=labels, recipe=recipe
+    )
+    return Entry(keep, key, gradient)
 
 
 def mean_gradient(weights, batches: int, stats, key, images, labels, recipe: Recipe) -> Tree:
@@ -258,7 +260,9 @@ def chunk(state, scalars, keep_U, clock: Clock, bounds, images, labels, recipe, 
             due = jnp.any(clock.updates_U == at)
             own = stream(scalars.seed, UPDATE, clock.phase, at)
             entry = entry_of(state.card, keep, own, images, labels, recipe)
-            remask = lambda card: rules.remask(card, entry)
+            # Not part of the condition, which all realizations have in common.
+            alive = partial(jnp.where, state.diverged_at < 0)
+            remask = lambda card: jax.tree.map(alive, rules.remask(card, entry), card)
             card = lax.cond(due, remask, lambda card: card, state.card)
             state = dataclasses.replace(state, card=card)
         slot = at % (images.shape[0] // size) * size + begin

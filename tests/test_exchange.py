@@ -136,7 +136,7 @@ def test_the_first_exchange_brings_the_largest_gradients_of_all_weights():
     c = tiny("rigl", scope="global", pruning__end=0.3)
     t, group, state = small.trainer(c)
     every = group.phases[0].updates[1]
-    state, _ = t.chunk(t.enter(state, group, 0), group, 0, 0, every, True)
+    state, _ = t.chunk(state, group, 0, 0, every, True)
     before = jax.tree.map(lambda x: np.asarray(x)[0], state.card)
     state, _ = t.chunk(state, group, 0, every, every + 1, True)
     after = jax.tree.map(lambda x: np.asarray(x)[0], state.card.mask)
@@ -168,7 +168,7 @@ def test_devices_that_share_a_batch_exchange_the_same_weights():
     found = []
     for devices in (1, 4):
         t, group, state = small.trainer(c, devices, split=devices)
-        state, _ = t.chunk(t.enter(state, group, 0), group, 0, 0, 3, True)
+        state, _ = t.chunk(state, group, 0, 0, 3, True)
         found.append(jax.tree.map(np.asarray, state.card))
     one, four = found
     for a, b in zip(jax.tree.leaves(one.mask), jax.tree.leaves(four.mask), strict=True):

@@ -145,6 +145,19 @@ def test_a_diverged_realization_is_frozen_and_its_neighbours_are_bit_identical()
         np.testing.assert_array_equal(a[1], b[1])
 
 
+@pytest.mark.slow
+def test_a_mask_is_frozen_where_its_realization_diverged():
+    """Updates go on beside it."""
+    c = small.tiny(method="rigl", sparsity=(0.5,), pruning__every=1)
+    points = [config.Point(0, 0.5, 0.05, 1e-4), config.Point(1, 0.5, 1e30, 1e-4)]
+    before, after = (steps(c, count=n, points=points)[0] for n in (4, 5))
+    assert before.diverged_at[0] == -1 and 0 <= before.diverged_at[1] < 4
+    pairs = list(zip(jax.tree.leaves(before.card), jax.tree.leaves(after.card), strict=True))
+    assert any((x[0] != y[0]).any() for x, y in pairs)
+    for x, y in pairs:
+        np.testing.assert_array_equal(x[1], y[1])
+
+
 def test_cuts_between_chunks_do_not_change_a_bit():
     c = small.tiny(seeds=(0, 1), augment="standard")
     whole, _ = steps(c, count=6)
