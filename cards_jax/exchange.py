@@ -52,13 +52,12 @@ class ExchangeCounts:
 
 @dataclasses.dataclass(frozen=True)
 class Begin:
-    """Enter by a random mask."""
+    """Enter by a first mask; of the two rows of a count it takes what is kept."""
 
-    selection: str | None
+    prune: pruning.Prune
 
     def __call__(self, card: Card, saved: Saved, entry: Entry) -> Card:
-        first = dataclasses.replace(entry, keep=entry.keep[KEPT])
-        return pruning.Prune(score=pruning.chance, selection=self.selection)(card, saved, first)
+        return self.prune(card, saved, dataclasses.replace(entry, keep=entry.keep[KEPT]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +94,8 @@ def phases(
     end = min(int(c.pruning.end * len(rate)), len(rate) - 1)
     _, *updates = pruning.update_steps(0, end, c.pruning.every)
     rules = pruning.rules(
-        enter=Begin(c.compute.selection), remask=Exchange(score, c.compute.selection)
+        enter=Begin(pruning.at_start(c, pruning.chance)),
+        remask=Exchange(score, c.compute.selection),
     )
     keep = ExchangeCounts(pruning.counts(c), c.pruning.exchange, len(updates))
     return [Phase("train", rules, rate, keep, updates=(-1, *updates))]

@@ -56,17 +56,42 @@ class Prune:
 
     score(card, entry) -> tree of scores; the largest absolute ones stay.
     rewind_to: name of a saved card whose weights and BatchNorm return under the new mask; None keeps the present ones.
+    rescales: whether the weights that stay are made larger, see `rescale`.
     """
 
     score: Callable[[Card, Entry], Tree] = magnitude
     rewind_to: str | None = None
     selection: str | None = None
+    rescales: bool = False
 
     def __call__(self, card: Card, saved: Saved, entry: Entry) -> Card:
         mask = masks.prune(self.score(card, entry), card.mask, entry.keep, self.selection)
         back = saved[self.rewind_to] if self.rewind_to else card
         pruned = masks.apply(back.params, mask)
-        return card.replace(params=pruned, stats=back.stats, mask=mask)
+        params = rescale(pruned, mask) if self.rescales else pruned
+        return card.replace(params=params, stats=back.stats, mask=mask)
+
+
+def at_start(c: ConfigDict, score: Callable[[Card, Entry], Tree]) -> Prune:
+    """Prune at initialisation."""
+    return Prune(score, selection=c.compute.selection, rescales=c.pruning.rescale)
+
+
+def rescale(params: Tree, mask: Tree) -> Tree:
+    """Initial weights for as many inputs as each unit has left, so that signals keep their variance on their way.
+
+    The weights of a unit grow by sqrt(inputs / inputs left): as if drawn with the variance that its own number of
+    inputs asks for (Evci et al. 2022, "Gradient flow in sparse neural networks and how lottery tickets win").
+    """
+
+    def one(w: Array, m: Array | None) -> Array:
+        if m is None:
+            return w
+        inputs = tuple(range(m.ndim - 1))  # HWIO, or (in, out): a unit is an output
+        left = jnp.sum(m, inputs, dtype=jnp.int32, keepdims=True)
+        return w * jnp.sqrt(m.size / m.shape[-1] / jnp.maximum(left, 1)).astype(w.dtype)
+
+    return map_leaves(one, params, mask)
 
 
 def rules(**changes) -> Rules:
@@ -102,7 +127,7 @@ def keep_all(c: ConfigDict) -> Counts:
     return Uniform(c.scope, lambda final: [0.0])
 
 
-def check(c: ConfigDict) -> None:
+def check_sparse_start(c: ConfigDict) -> None:
     """Raise ConfigError for a distribution over layers that the scope does not have."""
     one_of(c, "pruning.distribution", DISTRIBUTIONS)
     if c.pruning.distribution != "uniform" and c.scope == "global":
@@ -112,9 +137,23 @@ def check(c: ConfigDict) -> None:
         )
 
 
+def check(c: ConfigDict) -> None:
+    """Raise ConfigError for such a distribution, and for weights of a sparse start, of a method that has none."""
+    check_sparse_start(c)
+    _check_dense_start(c)
+
+
 def check_uniform(c: ConfigDict) -> None:
-    """Raise ConfigError for a distribution, of a method that has none."""
+    """Raise ConfigError for a distribution over layers or a sparse start, of a method that has neither."""
     if c.pruning.distribution != "uniform":
         raise ConfigError(
             f"pruning.distribution={c.pruning.distribution!r}: method {c.method!r} allows 'uniform'"
+        )
+    _check_dense_start(c)
+
+
+def _check_dense_start(c: ConfigDict) -> None:
+    if c.pruning.rescale:
+        raise ConfigError(
+            f"pruning.rescale=True: method {c.method!r} allows False; True is for random, rigl, set and snip"
         )

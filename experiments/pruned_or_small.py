@@ -12,6 +12,7 @@ global one has less. The figure and the tables show the bytes of both. LRR's riv
 Time: smoke 2 minutes on two cores; small 3 hours; paper a day of an accelerator.
 """
 
+import dataclasses
 import sys
 
 from lab import command, draw
@@ -52,6 +53,7 @@ def runs(scale):
         width = {"model.width": small_width(scale, bits)}
         label = f"small dense of {LABELS[kind]}'s bytes"
         small = varied(dense, f"as_{kind}", label, width, CONTROL)
+        small = dataclasses.replace(small, fixed=("model.width",))
         found.append(small)
         cycles = cycles_of(levels_to(scale.high, scale), scale)
         if kind == "lrr":

@@ -811,6 +811,22 @@ def test_what_runs_are_compared_for_is_not_overridden():
         plan.overridable(experiment, runs, {"seeds": "1,2", "checkpoint.keep": "1"})
 
 
+def test_a_width_that_follows_from_others_follows_a_width_that_is_given(tmp_path):
+    place = Place(tmp_path, {"data.name": "digits", "model.width": "16"})
+    experiment = loaded("pruned_or_small")
+    runs = experiment.runs(dataclasses.replace(SMOKE, given=place.fields))
+    plan.overridable(experiment, runs, {"model.width": "16"})
+    widths = {
+        r.name: plan.resolved(command._alone(r), place).model.width for r in runs if r.role != TUNE
+    }
+    small = {name for name in widths if "_as_" in name}
+    assert len(small) == 3 and {widths[name] for name in set(widths) - small} == {16}
+    declared = {r.name: r.fields["model.width"] for r in runs if r.name in small}
+    assert {name: widths[name] for name in small} == declared
+    wider = experiment.runs(dataclasses.replace(SMOKE, given={"model.width": "32"}))
+    assert all(r.fields["model.width"] > declared[r.name] for r in wider if r.name in small)
+
+
 @pytest.mark.parametrize("given", [{}, {"epochs": "6"}, {"data.subset": "256"}], ids=str)
 def test_rewind_points_are_shares_of_the_training_that_there_is(given, tmp_path):
     place = Place(tmp_path, {"data.name": "digits", **given})

@@ -11,11 +11,11 @@ from cards_jax.phase import Phase
 from cards_jax.schedules import learning_rate_table
 
 AFFINE = True
-init, check = pruning.init, pruning.check
+init, check = pruning.init, pruning.check_sparse_start
 
 
 def phases(c: ConfigDict, steps_per_epoch: int) -> list[Phase]:
     """One phase, which prunes as it is entered."""
-    prune = pruning.Prune(score=pruning.chance, selection=c.compute.selection)
+    prune = pruning.at_start(c, pruning.chance)
     rate = learning_rate_table(c, steps_per_epoch)
     return [Phase("train", pruning.rules(enter=prune), rate, pruning.counts(c))]

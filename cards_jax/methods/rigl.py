@@ -13,7 +13,7 @@ from cards_jax.phase import Entry, Phase
 from cards_jax.tree import Tree
 
 AFFINE = True
-init, check = pruning.init, pruning.check
+init, check = pruning.init, pruning.check_sparse_start
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from cards_jax import exchange, pruning
 from cards_jax.phase import Phase
 
 AFFINE = True
-init, check = pruning.init, pruning.check
+init, check = pruning.init, pruning.check_sparse_start
 
 
 def phases(c: ConfigDict, steps_per_epoch: int) -> list[Phase]:

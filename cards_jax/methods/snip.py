@@ -12,7 +12,7 @@ from cards_jax.schedules import learning_rate_table
 from cards_jax.tree import Tree
 
 AFFINE = True
-init, check = pruning.init, pruning.check
+init, check = pruning.init, pruning.check_sparse_start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,6 @@ class Sensitivity:
 def phases(c: ConfigDict, steps_per_epoch: int) -> list[Phase]:
     """One phase, which prunes as it is entered."""
     batches = min(c.pruning.saliency_batches, steps_per_epoch)
-    prune = pruning.Prune(score=Sensitivity(batches), selection=c.compute.selection)
+    prune = pruning.at_start(c, Sensitivity(batches))
     rate = learning_rate_table(c, steps_per_epoch)
     return [Phase("train", pruning.rules(enter=prune), rate, pruning.counts(c))]

@@ -380,7 +380,7 @@ def _alone(run: Run) -> Run:
     if run.source:
         fields = {k: v for k, v in fields.items() if not k.startswith("ticket.")}
         fields["method"] = "random"
-    return Run(run.name, run.label, run.config, fields, run.role)
+    return dataclasses.replace(run, fields=fields, tuned_by=None, source=None)
 
 
 def _quoted(arguments: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ class Run:
     config: FILE[:args]. fields: overrides by dotted name. role: what it is for.
     tuned_by: the run on whose holdout images learning rate and weight decay are chosen.
     source: the run whose masks it trains.
+    fixed: fields that were worked out from those of other runs, which a command line does not override.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Run:
     role: str = MAIN
     tuned_by: str | None = None
     source: str | None = None
+    fixed: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -88,7 +90,8 @@ def arguments(run: Run, place: Place, more: Fields = ()) -> list[str]:
 
     A grid keeps its own seeds.
     """
-    over = {k: v for k, v in place.fields.items() if run.role != TUNE or k not in FREE}
+    kept = run.fixed + FREE * (run.role == TUNE)
+    over = {k: v for k, v in place.fields.items() if k not in kept}
     fields = {"name": run.name, **run.fields, **over, **dict(more)}
     return [
         f"--config={run.config}",
@@ -121,7 +124,7 @@ def overridable(experiment: Experiment, runs: Sequence[Run], fields: Fields) -> 
                 f"config.{field}={value}: runs and claims of {experiment.name} are named by it; allowed are another "
                 "--scale, fields that all runs share, and seeds"
             )
-        theirs = {run.name: str(value_of(run, field)) for run in runs}
+        theirs = {r.name: str(value_of(r, field)) for r in runs if field not in r.fixed}
         kinds = {v: name for name, v in reversed(theirs.items())}
         if len(kinds) > 1:
             (a, one), (b, other) = list(kinds.items())[-1], list(kinds.items())[0]
