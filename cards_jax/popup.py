@@ -9,6 +9,7 @@ from jax import Array, lax
 
 from cards_jax import binarize, masks
 from cards_jax.card import Card
+from cards_jax.draws import shaped
 from cards_jax.tree import Tree, fill, map_leaves, only_prunable
 
 WEIGHT_INITS = ("signed_constant", "kaiming_normal")
@@ -30,15 +31,15 @@ def random_weights(key: Array, shape: tuple[int, ...], kind: str, scale: Array) 
     """
     std = scale * (2 / fan_in(shape)) ** 0.5
     if kind == "signed_constant":
-        return jax.random.rademacher(key, shape, jnp.float32) * std
+        return shaped(jax.random.rademacher, key, shape, jnp.float32) * std
     # The barrier rounds before the scale comes, else it depends on XLA's version which constants it multiplies first.
-    return lax.optimization_barrier(jax.random.normal(key, shape)) * std
+    return lax.optimization_barrier(shaped(jax.random.normal, key, shape)) * std
 
 
 def random_scores(key: Array, shape: tuple[int, ...]) -> Array:
     """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the originals' kaiming_uniform with a = sqrt(5)."""
     bound = fan_in(shape) ** -0.5
-    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+    return shaped(jax.random.uniform, key, shape, minval=-bound, maxval=bound)
 
 
 def weight_scale(kind: str, density: Array) -> Array:

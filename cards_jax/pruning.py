@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from cards_jax import masks
 from cards_jax.card import Card
 from cards_jax.config import ConfigError, one_of
+from cards_jax.draws import shaped
 from cards_jax.phase import Counts, Entry, Rules, Saved, Shapes, Start, Uniform
 from cards_jax.tree import Tree, fill, map_leaves, only_prunable
 
@@ -45,7 +46,7 @@ def magnitude(card: Card, entry: Entry) -> Tree:
 def chance(card: Card, entry: Entry) -> Tree:
     """Scores: random."""
     leaves, treedef = jax.tree.flatten(only_prunable(card.params))
-    draw = lambda i, w: jax.random.uniform(jax.random.fold_in(entry.key, i), w.shape)
+    draw = lambda i, w: shaped(jax.random.uniform, jax.random.fold_in(entry.key, i), w.shape)
     drawn = jax.tree.unflatten(treedef, [draw(i, w) for i, w in enumerate(leaves)])
     return fill(drawn, card.params)
 

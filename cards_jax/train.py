@@ -15,6 +15,7 @@ from jax import Array, lax
 from cards_jax import augment, losses, models
 from cards_jax.card import Card
 from cards_jax.card import weights as card_weights
+from cards_jax.evaluate import clean
 from cards_jax.losses import cross_entropy
 from cards_jax.models import Spec, layers
 from cards_jax.phase import Entry, Rules, Saved, Start
@@ -284,41 +285,27 @@ def report(state: TrainState) -> dict[str, Array]:
     return {**vars(state.sums), "diverged_at": state.diverged_at}
 
 
-def evaluate(state, keep_U, clock: Clock, at, images, labels, measure, recipe, rules):
-    """`measure(predict, images, labels)` on the effective weights after step `at`, its sums over the batch axis.
+def evaluate(card: Card, images, labels, batches, recipe: Recipe, batch_size: int):
+    """The sums of `clean.measure` over batches [first, last) of whole rows, which are split over the batch axis.
 
-    They are those of the last step's count, as they were trained: an update that is due at `at` has not come yet.
-    `nonzero` among the sums is the number of prunable weights that are not zero.
+    `nonzero` among them is the number of prunable weights that are not zero.
     """
-    weights = rules.view(state.card, keep_at(at - 1, clock, keep_U))
-    sums = evaluate_weights(weights, state.card.stats, images, labels, measure, recipe)
+    weights = card_weights(card)
+
+    def predict(images: Array) -> Array:
+        return recipe.model.apply(weights, card.stats, images, False)[0]
+
+    axis = recipe.batch_axis
+    part = lax.axis_index(axis) if axis else 0
+    sums = clean.measure(predict, images, labels, batches, batch_size, part, recipe.split)
+    sums = lax.psum(sums, axis) if axis else sums
     return {**sums, "nonzero": nonzero(weights)}
-
-
-def evaluate_card(card: Card, images, labels, measure, recipe):
-    """`evaluate` of a finished card."""
-    sums = evaluate_weights(card_weights(card), card.stats, images, labels, measure, recipe)
-    return {**sums, "nonzero": nonzero(card_weights(card))}
 
 
 def nonzero(weights: Tree) -> Array:
     """Number of convolution and linear weights that are not zero, int32."""
     kernels = jax.tree.leaves(only_prunable(weights))
     return sum((jnp.sum(w != 0, dtype=jnp.int32) for w in kernels), jnp.int32(0))
-
-
-def evaluate_weights(weights, stats, images, labels, measure, recipe):
-    """The sums of `measure` for effective weights; images are split over the batch axis where there is one."""
-
-    def predict(images: Array) -> Array:
-        return recipe.model.apply(weights, stats, images, False)[0]
-
-    if not recipe.batch_axis:
-        return measure(predict, images, labels)
-    rows = images.shape[0] // recipe.split
-    mine = lax.axis_index(recipe.batch_axis) * rows
-    part = lambda x: lax.dynamic_slice_in_dim(x, mine, rows)
-    return lax.psum(measure(predict, part(images), part(labels)), recipe.batch_axis)
 
 
 def finish(state: TrainState, keep_U: Array, clock: Clock, at: Array, rules: Rules) -> Card:

@@ -153,15 +153,23 @@ class Trainer:
         self._c, self._programs = c, {}
         self._weights = layout.replicate(pretrained.load(c, self.spec))
         self._train = layout.replicate((data.train_images, data.train_labels))
-        self._sets = {"test": self._placed(data.test_images, data.test_labels)}
+        sets = {"test": (data.test_images, data.test_labels)}
         if len(data.holdout_images):
-            self._sets["holdout"] = self._placed(data.holdout_images, data.holdout_labels)
+            sets["holdout"] = data.holdout_images, data.holdout_labels
+        self._batch = min(c.evaluate.batch_size, max(len(labels) for _, labels in sets.values()))
+        self._sets, self._measured = self._placed(sets)
 
-    def _placed(self, images: np.ndarray, labels: np.ndarray) -> tuple[Callable, tuple]:
-        """What measures on a set of images, and the set on the devices, filled up to whole batches."""
-        per_device = min(self._c.evaluate.batch_size, len(images))
-        padded = clean.padded(images, labels, per_device * self.layout.split)
-        return partial(clean.measure, batch_size=per_device), self.layout.replicate(padded)
+    def _placed(self, sets: dict[str, tuple]) -> tuple[dict[str, jax.Array], tuple]:
+        """All sets in a row on the devices, each filled up to whole batches, and which batches are whose.
+
+        One program measures on any of them.
+        """
+        whole = self._batch * self.layout.split
+        filled = [clean.padded(*one, whole) for one in sets.values()]
+        ends = np.cumsum([0] + [len(labels) // whole for _, labels in filled], dtype=np.int32)
+        bounds = [self.layout.replicate(ends[i : i + 2]) for i in range(len(sets))]
+        joined = tuple(np.concatenate(arrays) for arrays in zip(*filled, strict=True))
+        return dict(zip(sets, bounds, strict=True)), self.layout.replicate(joined)
 
     def group(self, points: list[Point]) -> Group:
         """Put the points on the devices, padded by repeating the last one."""
@@ -274,24 +282,21 @@ class Trainer:
         return self._call(f"chunk {rules.view} {rules.remask}", f, mapped, args, donate=(0,))
 
     def evaluate(self, state: TrainState, group: Group, index: int, at: int) -> dict[str, Tree]:
-        """{"test", and "holdout" where there is one: sums for every realization}, without waiting."""
-        stage = group.stages[index]
-        rules = stage.phase.rules
-        step = self.layout.replicate(np.int32(at))
-        mapped = (True, True, False, False, False, False)
-        found = {}
-        for name, (measure, images_and_labels) in self._sets.items():
-            f = partial(train.evaluate, measure=measure, recipe=self.recipe, rules=rules)
-            args = (state, stage.keep, stage.clock, step, *images_and_labels)
-            found[name] = self._call(f"evaluate {name} {rules.view}", f, mapped, args)
-        return found
+        """`evaluate_cards` of the cards as they are after step `at`, without waiting.
+
+        Their count is that of the last step, as they were trained: an update that is due at `at` has not come yet.
+        """
+        return self.evaluate_cards(self._plain(state, group, index, at - 1))
 
     def finish(self, state: TrainState, group: Group, index: int) -> Card:
         """The stacked cards that a phase delivers."""
+        return self._plain(state, group, index, group.stages[index].phase.last)
+
+    def _plain(self, state: TrainState, group: Group, index: int, step: int) -> Card:
+        """The stacked cards of plain weights, under the count of a step."""
         stage = group.stages[index]
         f = partial(train.finish, rules=stage.phase.rules)
-        step = self.layout.replicate(np.int32(stage.phase.last))
-        args = (state, stage.keep, stage.clock, step)
+        args = (state, stage.keep, stage.clock, self.layout.replicate(np.int32(step)))
         name = f"finish {stage.phase.rules.finish}"
         return self._call(name, f, (True, True, False, False), args)
 
@@ -302,13 +307,13 @@ class Trainer:
         return self._call(f"recalibrate {batches}", f, (True, False), (cards, self._train[0]))
 
     def evaluate_cards(self, cards: Card) -> dict[str, Tree]:
-        """{"test", and "holdout" where there is one: sums for finished cards}."""
-        found = {}
-        for name, (measure, images_and_labels) in self._sets.items():
-            f = partial(train.evaluate_card, measure=measure, recipe=self.recipe)
-            args = (cards, *images_and_labels)
-            found[name] = self._call(f"evaluate cards {name}", f, (True, False, False), args)
-        return found
+        """{"test", and "holdout" where there is one: sums for every realization} of plain cards, without waiting."""
+        f = partial(train.evaluate, recipe=self.recipe, batch_size=self._batch)
+        mapped = (True, False, False, False)
+        return {
+            name: self._call("evaluate", f, mapped, (cards, *self._measured, batches))
+            for name, batches in self._sets.items()
+        }
 
 
 def _scalars(points: list[Point]) -> Scalars:

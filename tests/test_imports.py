@@ -20,6 +20,7 @@ RANKS = [
         "programs",
         "peers",
         "memory",
+        "draws",
     },
     {"metrics", "log", "tensorboard"},
     {"figures", "summary"},

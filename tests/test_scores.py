@@ -174,7 +174,7 @@ def test_answers_that_are_not_finite_are_wrong():
     labels = np.array([0, 0, 0, 1], np.int32)
     images = np.zeros((4, 8, 8, 3), np.uint8)
     lost = lambda x: jnp.full((len(x), 2), jnp.nan)
-    assert clean.measure(lost, images, labels, 2)["correct"] == 0
+    assert clean.measure(lost, images, labels, np.int32([0, 2]), 2)["correct"] == 0
     found = answers.measure(lost, images, labels, 2)
     one = Marks.of(
         *(np.asarray(found[k])[None] for k in ("predicted", "confidence", "loss")), labels

@@ -1,15 +1,18 @@
 """What the realization axis promises, on real short trainings."""
 
+import dataclasses
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
 import walk
 
-from cards_jax import config, masks, models, train
+from cards_jax import config, losses, masks, models, realizations, train, tree
 from cards_jax.realizations import fetch
+from cards_jax.trainer import Trainer
 from cards_jax.tree import flatten
 
 METHODS = {
@@ -181,6 +184,37 @@ def test_nothing_is_recompiled_between_epochs_chunks_and_groups():
         t.finish(state, g, 0)
         compiled.append(t.compilations)
     assert compiled == [5, 5]  # deal, enter, chunk, evaluate, finish
+
+
+@pytest.mark.parametrize("devices, split", [(1, 0), pytest.param(4, 2, marks=pytest.mark.slow)])
+def test_every_set_is_measured_whole_by_one_program(devices, split):
+    """Neither fills a batch, and images of one must not count for the other."""
+    c = small.tiny(seeds=(0, 1), method="dense", sparsity=(0.0,))
+    whole = small.data(train=96, test=59)
+    d = dataclasses.replace(
+        whole,
+        test_images=whole.test_images[:37],
+        test_labels=whole.test_labels[:37],
+        holdout_images=whole.test_images[37:],
+        holdout_labels=whole.test_labels[37:],
+    )
+    layout = realizations.layout(2, split, c.batch_size, devices)
+    t = Trainer(c, d, layout)
+    group = t.group(config.points(c))
+    cards = t.finish(t.enter(t.deal(group), group, 0), group, 0)
+    found, cards = fetch(t.evaluate_cards(cards)), fetch(cards)
+    assert t.compilations == 4  # deal, enter, finish, evaluate
+    for name, images, labels in (
+        ("test", d.test_images, d.test_labels),
+        ("holdout", d.holdout_images, d.holdout_labels),
+    ):
+        np.testing.assert_array_equal(found[name]["count"], len(labels))
+        for i in range(2):
+            card = tree.take(cards, i)
+            logits, _ = t.recipe.model.apply(card.params, card.stats, images, False)
+            assert found[name]["correct"][i] == (np.argmax(logits, -1) == labels).sum()
+            loss = losses.cross_entropy(logits, jnp.asarray(labels)).sum()
+            np.testing.assert_allclose(found[name]["loss"][i], loss, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -9,6 +9,7 @@ from jax import Array, lax
 
 from cards_jax import augment
 from cards_jax.augment import _mixture, _pillow
+from cards_jax.draws import shaped
 
 OPERATIONS = (
     *("autocontrast", "equalize", "posterize", "solarize"),
@@ -28,7 +29,7 @@ class Draw(NamedTuple):
 
 def draw(key: Array, shape: tuple[int, ...], severity: Array | float) -> Draw:
     """Independent draws; every operation has the same probability."""
-    which, level, side = jax.random.uniform(key, (3, *shape))
+    which, level, side = shaped(jax.random.uniform, key, (3, *shape))
     return Draw(
         operation=jnp.floor(which * len(OPERATIONS)).astype(jnp.int32),
         level=0.1 + level * (severity - 0.1),

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from cards_jax import augment
+from cards_jax.draws import shaped
 
 
 def noisy(key: Array, image_HWC: Array, sigma: Array | float) -> Array:
     """Independent noise of that standard deviation on every value, clamped to [0, 1]."""
-    return jnp.clip(image_HWC + sigma * jax.random.normal(key, image_HWC.shape), 0, 1)
+    return jnp.clip(image_HWC + sigma * shaped(jax.random.normal, key, image_HWC.shape), 0, 1)
 
 
 @dataclasses.dataclass(frozen=True)

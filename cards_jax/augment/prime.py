@@ -11,6 +11,7 @@ from jax import Array, lax
 
 from cards_jax import augment
 from cards_jax.augment import _bilinear, _mixture
+from cards_jax.draws import shaped
 
 MODES = 100  # most frequencies of a deformation, and of a colour curve
 FEWEST = 2  # modes of a deformation
@@ -68,7 +69,9 @@ def deform(image_HWC: Array, draw: Draw) -> Array:
     if H != W:
         raise ValueError(f"PRIME deforms square images, got {H} x {W}")
     spread, waves = map(jnp.asarray, _spread(H))
-    coefficients = jax.random.normal(draw.key, (2, *spread.shape[1:])) * spread[draw.cut][None]
+    coefficients = (
+        shaped(jax.random.normal, draw.key, (2, *spread.shape[1:])) * spread[draw.cut][None]
+    )
     moves = H * jnp.sqrt(draw.heat) * (waves @ coefficients @ waves.T)
     y, x = (jnp.clip(p, 0, H - 1) for p in jnp.mgrid[:H, :W] - moves)
     return _bilinear.sample(image_HWC, y, x)
@@ -78,7 +81,7 @@ def colour(image_HWC: Array, draw: Draw) -> Array:
     """A smooth random curve for the levels of each channel: x + sum_k c_k sin(pi k x), clamped."""
     k = jnp.arange(1, MODES + 1)
     wanted = jnp.sqrt(draw.temperature) * (k <= draw.frequencies)
-    c_KC = wanted[:, None] * jax.random.normal(draw.key, (MODES, image_HWC.shape[-1]))
+    c_KC = wanted[:, None] * shaped(jax.random.normal, draw.key, (MODES, image_HWC.shape[-1]))
     angle = jnp.pi * image_HWC
     twice = 2 * jnp.cos(angle)
 
@@ -98,7 +101,7 @@ def filtered(image_HWC: Array, draw: Draw) -> Array:
     The published code adds the image shifted by a pixel in both directions: its identity stands in the filter's corner.
     """
     H, W, _ = image_HWC.shape
-    kernel = draw.sigma * jax.random.normal(draw.key, (KERNEL, KERNEL))
+    kernel = draw.sigma * shaped(jax.random.normal, draw.key, (KERNEL, KERNEL))
     pad = KERNEL // 2
     padded = jnp.pad(image_HWC, ((pad, pad), (pad, pad), (0, 0)))
     shifted = [padded[i : i + H, j : j + W] for i in range(KERNEL) for j in range(KERNEL)]
@@ -155,7 +158,7 @@ class Views:
     def draw(self, key: Array, shape: tuple[int, ...], side: int) -> Draw:
         """Independent draws; every primitive has the same probability."""
         key_numbers, key_steps = jax.random.split(key)
-        uniform = jax.random.uniform(key_numbers, (7, *shape))
+        uniform = shaped(jax.random.uniform, key_numbers, (7, *shape))
         whole = lambda u, low, high: low + jnp.floor(u * (high + 1 - low)).astype(jnp.int32)
         # sin^2 of a uniform angle is Beta(1/2, 1/2), which prefers both ends
         bent = jnp.square(jnp.sin(jnp.pi / 2 * uniform[:2]))
@@ -163,7 +166,7 @@ class Views:
         cut = jnp.minimum(whole(bent[0], FEWEST, most), most)
         return Draw(
             primitive=whole(uniform[3], 0, len(PRIMITIVES) - 1),
-            key=jax.random.split(key_steps, shape),
+            key=shaped(jax.random.split, key_steps, shape),
             cut=cut,
             heat=deformation_heat(bent[1], cut, self.deformation, side),
             frequencies=whole(uniform[4], 1, MODES),

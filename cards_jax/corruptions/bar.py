@@ -15,6 +15,7 @@ from jax import Array, lax
 from cards_jax.corruptions import lines, matrices, spline
 from cards_jax.corruptions.pixels import TIE, bilinear_on_black, floats, grid, truncated
 from cards_jax.corruptions.severity import at
+from cards_jax.draws import shaped
 
 BLUE_NOISE_SAMPLE = (0.7, 1.4, 2.1, 3.5, 4.2)
 BROWNISH_NOISE = (2.5, 4.0, 5.5, 6.5, 7.0)
@@ -67,7 +68,7 @@ def apply_brownish_noise(image: Array, severity: int | Array, draws: Array) -> A
 
 def _phases(key: Array, size: int) -> Array:
     """Phases (size, size) whose halves mirror each other, with an own middle column where the side is odd."""
-    half = jax.random.uniform(key, (size, size // 2), maxval=TURN)
+    half = shaped(jax.random.uniform, key, (size, size // 2), maxval=TURN)
     if size % 2 == 0:
         return jnp.concatenate([half, half[::-1, ::-1]], 1)
     middle = jax.random.uniform(jax.random.fold_in(key, 1), (size // 2, 1), maxval=TURN)
@@ -98,7 +99,7 @@ def draw_checkerboard_cutout(
     del severity
     turn, scale, cells = jax.random.split(key, 3)
     side = jax.random.uniform(scale, minval=0.1, maxval=0.25) * shape[0]
-    uniform = jax.random.uniform(cells, (MOST_CELLS, MOST_CELLS))
+    uniform = shaped(jax.random.uniform, cells, (MOST_CELLS, MOST_CELLS))
     return jax.random.uniform(turn, maxval=TURN), jnp.maximum(side, 1), uniform
 
 
@@ -125,7 +126,7 @@ def draw_lines(
     del severity
     turn, vary, each = jax.random.split(key, 3)
     variation = jax.random.uniform(vary, minval=0.1, maxval=1.0)
-    uniform = jax.random.uniform(each, (_line_counts(shape[0])[-1], 3))
+    uniform = shaped(jax.random.uniform, each, (_line_counts(shape[0])[-1], 3))
     return jax.random.uniform(turn, maxval=TURN), variation, uniform
 
 
@@ -158,7 +159,7 @@ def draw_sparkles(
     """(centres (5, 2) in pixels, numbers of rays (5,), standard normal lengths of rays (5, 200))."""
     del severity
     where, number, lengths = jax.random.split(key, 3)
-    centres = jax.random.uniform(where, (SPARKLE_COUNT, 2)) * shape[0]
+    centres = shaped(jax.random.uniform, where, (SPARKLE_COUNT, 2)) * shape[0]
     rays = jax.random.randint(number, (SPARKLE_COUNT,), 50, MOST_RAYS)
     return centres, rays, jax.random.normal(lengths, (SPARKLE_COUNT, MOST_RAYS))
 

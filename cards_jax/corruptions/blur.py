@@ -11,6 +11,7 @@ from scipy import ndimage
 from cards_jax.corruptions import matrices, streak
 from cards_jax.corruptions.pixels import TIE, floats, truncated
 from cards_jax.corruptions.severity import SEVERITIES, at, constant, rows
+from cards_jax.draws import shaped
 
 GAUSSIAN_SIGMA = {
     32: (0.4, 0.6, 0.7, 0.8, 1.0),
@@ -102,7 +103,7 @@ def draw_glass_blur(key: Array, severity: int | Array, shape: tuple[int, ...]) -
     """Offsets (dx, dy), int32 (rounds, H, W, 2), to the pixel that each pixel is replaced by."""
     reach = constant(GLASS_REACH, shape[0], severity).astype(jnp.uint32)
     most = max(rows(GLASS_ROUNDS, shape[0]))
-    bits = jax.random.bits(key, (most, *shape[:2], 1), jnp.uint32)
+    bits = shaped(jax.random.bits, key, (most, *shape[:2], 1), jnp.uint32)
     # 16 bits are plenty to choose among 2 to 8 offsets.
     halves = jnp.concatenate([bits >> 16, bits & 0xFFFF], -1)
     return ((halves * 2 * reach) >> 16).astype(jnp.int32) - reach.astype(jnp.int32)

@@ -10,6 +10,7 @@ from jax import Array
 from cards_jax.corruptions import jpeg, matrices
 from cards_jax.corruptions.pixels import bilinear, floats, grid, reflect_101, symmetric, truncated
 from cards_jax.corruptions.severity import at, constant, rows
+from cards_jax.draws import shaped
 
 CONTRAST = {
     32: (0.75, 0.5, 0.4, 0.3, 0.15),
@@ -116,8 +117,8 @@ def draw_elastic_transform(
     """(shifts of three points in pixels (3, 2) as (x, y), uniform field in (-1, 1) of (dx, dy), (2, H, W))."""
     affine, field = jax.random.split(key)
     reach = constant(ELASTIC, shape[0], severity)[2] * shape[0]
-    points = jax.random.uniform(affine, (3, 2), minval=-1.0, maxval=1.0) * reach
-    return points, jax.random.uniform(field, (2, *shape[:2]), minval=-1.0, maxval=1.0)
+    points = shaped(jax.random.uniform, affine, (3, 2), minval=-1.0, maxval=1.0) * reach
+    return points, shaped(jax.random.uniform, field, (2, *shape[:2]), minval=-1.0, maxval=1.0)
 
 
 def apply_elastic_transform(

@@ -11,6 +11,7 @@ from scipy.special import gammaln
 from cards_jax.corruptions import alias
 from cards_jax.corruptions.pixels import floats, truncated
 from cards_jax.corruptions.severity import at, constant, rows
+from cards_jax.draws import shaped
 
 GAUSSIAN_SIGMA = {
     32: (0.04, 0.06, 0.08, 0.09, 0.10),
@@ -33,7 +34,7 @@ SPECKLE_SIGMA = {
 def draw_gaussian_noise(key: Array, severity: int | Array, shape: tuple[int, ...]) -> Array:
     """Standard normal values, one for every value of the image."""
     del severity
-    return jax.random.normal(key, shape)
+    return shaped(jax.random.normal, key, shape)
 
 
 def apply_gaussian_noise(image: Array, severity: int | Array, draws: Array) -> Array:
@@ -45,7 +46,7 @@ def apply_gaussian_noise(image: Array, severity: int | Array, draws: Array) -> A
 def draw_speckle_noise(key: Array, severity: int | Array, shape: tuple[int, ...]) -> Array:
     """Standard normal values, one for every value of the image."""
     del severity
-    return jax.random.normal(key, shape)
+    return shaped(jax.random.normal, key, shape)
 
 
 def apply_speckle_noise(image: Array, severity: int | Array, draws: Array) -> Array:
@@ -58,7 +59,7 @@ def draw_impulse_noise(
     key: Array, severity: int | Array, shape: tuple[int, ...]
 ) -> tuple[Array, Array]:
     """(hit, salt), bool: which values are replaced, and by white rather than black."""
-    bits = jax.random.bits(key, shape, jnp.uint32)
+    bits = shaped(jax.random.bits, key, shape, jnp.uint32)
     amount = constant(IMPULSE_AMOUNT, shape[0], severity)
     return (bits >> 1) < (amount * 2.0**31).astype(jnp.uint32), (bits & 1) == 1
 
@@ -73,7 +74,7 @@ def apply_impulse_noise(image: Array, severity: int | Array, draws: tuple[Array,
 def draw_shot_noise(key: Array, severity: int | Array, shape: tuple[int, ...]) -> Array:
     """32 random bits, uint32, for every value of the image."""
     del severity
-    return jax.random.bits(key, shape, jnp.uint32)
+    return shaped(jax.random.bits, key, shape, jnp.uint32)
 
 
 def apply_shot_noise(image: Array, severity: int | Array, draws: Array) -> Array:

@@ -10,6 +10,7 @@ from jax import Array, lax
 from cards_jax.corruptions import edges, frost, matrices, streak
 from cards_jax.corruptions.pixels import floats, truncated
 from cards_jax.corruptions.severity import at, constant, rows
+from cards_jax.draws import shaped
 
 SNOW = {  # mean and spread of the flakes, their enlargement, threshold, radius and sigma of their fall, image weight
     32: (
@@ -83,7 +84,7 @@ def draw_snow(key: Array, severity: int | Array, shape: tuple[int, ...]) -> tupl
     del severity
     flakes, fall = jax.random.split(key)
     angle = jax.random.uniform(fall, minval=-135.0, maxval=-45.0)
-    return jax.random.normal(flakes, shape[:2]), angle
+    return shaped(jax.random.normal, flakes, shape[:2]), angle
 
 
 def apply_snow(image: Array, severity: int | Array, draws: tuple[Array, Array]) -> Array:
@@ -189,7 +190,7 @@ def _brightened(amounts: tuple[float, ...]) -> np.ndarray:
 def draw_spatter(key: Array, severity: int | Array, shape: tuple[int, ...]) -> Array:
     """Standard normal values (H, W)."""
     del severity
-    return jax.random.normal(key, shape[:2])
+    return shaped(jax.random.normal, key, shape[:2])
 
 
 def apply_spatter(image: Array, severity: int | Array, draws: Array) -> Array:

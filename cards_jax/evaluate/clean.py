@@ -22,12 +22,22 @@ def padded(images: np.ndarray, labels: np.ndarray, multiple: int) -> tuple[np.nd
 
 
 def measure(
-    predict: Callable[[Array], Array], images: Array, labels: Array, batch_size: int
+    predict: Callable[[Array], Array],
+    images: Array,
+    labels: Array,
+    batches: Array,
+    batch_size: int,
+    part: Array | int = 0,
+    parts: int = 1,
 ) -> dict[str, Array]:
-    """Sums over images (N, H, W, C): `loss` float32, `correct` and `count` int32. batch_size divides N."""
+    """Sums over images (N, H, W, C): `loss` float32, `correct` and `count` int32.
+
+    batches: int32 (2,), first and last of those that count. Each is `parts` times `batch_size` images, of which this
+    device measures the `part`-th.
+    """
 
     def body(i, sums):
-        rows = lambda x: lax.dynamic_slice_in_dim(x, i * batch_size, batch_size)
+        rows = lambda x: lax.dynamic_slice_in_dim(x, (i * parts + part) * batch_size, batch_size)
         logits, wanted = predict(rows(images)), rows(labels)
         real = wanted != PAD
         loss = cross_entropy(logits, jnp.maximum(wanted, 0))
@@ -41,4 +51,4 @@ def measure(
         return jax.tree.map(jnp.add, sums, more)
 
     start = {"loss": jnp.float32(0), "correct": jnp.int32(0), "count": jnp.int32(0)}
-    return lax.fori_loop(0, images.shape[0] // batch_size, body, start)
+    return lax.fori_loop(batches[0], batches[1], body, start)

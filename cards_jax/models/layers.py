@@ -8,13 +8,22 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
+from cards_jax.draws import shaped
 from cards_jax.models.convolution import convolve
 
 EPSILON = 1e-5
 MOMENTUM = 0.9  # torch's 0.1 counts the other way round
 
-kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-kaiming_normal_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+def normal(variance: Callable[[tuple[int, ...]], float]) -> Callable[[Array, tuple], Array]:
+    """Initialiser: Gaussian of a variance that follows from a kernel's shape."""
+    return lambda key, shape: (
+        shaped(jax.random.normal, key, shape) * jnp.sqrt(jnp.float32(variance(shape)))
+    )
+
+
+kaiming_normal = normal(lambda shape: 2 / math.prod(shape[:-1]))
+kaiming_normal_out = normal(lambda shape: 2 / (math.prod(shape[:-2]) * shape[-1]))
 
 
 def bias_like_torch(fan_in: int):
