@@ -8,22 +8,26 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
-from cards_jax.draws import shaped
 from cards_jax.models.convolution import convolve
 
 EPSILON = 1e-5
 MOMENTUM = 0.9  # torch's 0.1 counts the other way round
 
-
-def normal(variance: Callable[[tuple[int, ...]], float]) -> Callable[[Array, tuple], Array]:
-    """Initialiser: Gaussian of a variance that follows from a kernel's shape."""
-    return lambda key, shape: (
-        shaped(jax.random.normal, key, shape) * jnp.sqrt(jnp.float32(variance(shape)))
-    )
+_FAN_IN = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-kaiming_normal = normal(lambda shape: 2 / math.prod(shape[:-1]))
-kaiming_normal_out = normal(lambda shape: 2 / (math.prod(shape[:-2]) * shape[-1]))
+# Both draw a matrix with as many inputs or outputs, which compiles faster (draws.py) and holds the same numbers.
+
+
+def kaiming_normal(key: Array, shape: tuple[int, ...]) -> Array:
+    """Gaussian of variance 2 / fan_in."""
+    return _FAN_IN(key, (math.prod(shape[:-1]), shape[-1])).reshape(shape)
+
+
+def kaiming_normal_out(key: Array, shape: tuple[int, ...]) -> Array:
+    """Gaussian of variance 2 / fan_out."""
+    return _FAN_OUT(key, (shape[-2], math.prod(shape[:-2]) * shape[-1])).reshape(shape)
 
 
 def bias_like_torch(fan_in: int):
