@@ -85,9 +85,7 @@ def defaults() -> ConfigDict:
     c.pruning.every = 100  # steps; fewer in short trainings
     c.pruning.exchange = 0.3  # of rigl, set: share of the kept weights, at the first update
     c.pruning.distribution = "uniform"  # over layers, or "erk": of ft, random, snip, rigl, set
-    c.pruning.rescale = (
-        False  # of random, snip, rigl, set: initial weights grow with what units lost
-    )
+    c.pruning.rescale = False  # of random, snip, rigl, set: larger initial weights
     c.pruning.saliency_batches = 1  # of snip, rigl
     c.pruning.block = 4  # M of nm
 

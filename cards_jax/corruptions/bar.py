@@ -161,7 +161,7 @@ def draw_sparkles(
     where, number, lengths = jax.random.split(key, 3)
     centres = shaped(jax.random.uniform, where, (SPARKLE_COUNT, 2)) * shape[0]
     rays = jax.random.randint(number, (SPARKLE_COUNT,), 50, MOST_RAYS)
-    return centres, rays, jax.random.normal(lengths, (SPARKLE_COUNT, MOST_RAYS))
+    return centres, rays, shaped(jax.random.normal, lengths, (SPARKLE_COUNT, MOST_RAYS))
 
 
 def apply_sparkles(image: Array, severity: int | Array, draws: tuple[Array, Array, Array]) -> Array:
