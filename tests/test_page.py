@@ -194,6 +194,25 @@ def test_what_is_in_a_run(run, text):
     assert all((run / link).is_file() for link in links if not link.startswith("#"))
 
 
+def test_measured_cards_that_are_not_those_of_the_results_are_told(run, tmp_path):
+    assert not outcome.read(run).notes
+    more = pages.leave(tmp_path / "more")
+    kept = json.loads((more / "results.json").read_text())
+    found, (first, *rest) = kept["results"], kept["results"]
+    added = [{**first, "id": "another", "seed": 7}]
+
+    def notes(results):
+        (more / "results.json").write_text(json.dumps({**kept, "results": results}))
+        return outcome.read(more).notes
+
+    for said in (notes([*found, *added]), notes([*rest, *added])):
+        assert [note.split()[0] for note in said] == ["corruptions", "heatmaps"]
+        assert all("1 of" in note and "missing" in note for note in said)
+    assert "1 of other calls" in said[0] and "--config.evaluate.corruptions" in said[0]
+    dead = [{**added[0], "diverged_at": 3}]
+    assert not notes([*found, *dead]) and len(notes(rest)) == 2
+
+
 def test_sizes_are_those_of_the_files(run, text):
     for file in (run / "cards").iterdir():
         assert f"{file.stat().st_size:,}" in text

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,14 @@ def read(path: Path) -> Outcome:
             return otherwise
 
     text = lambda file: file.read_text()
+    cells = tried("tables/corruptions_cells.csv", _csv, [])
+    heats = tried("tables/heatmap.npz", _heats, None)
+    mapped = [h.meta["result"] or {} for h in heats.cards] if heats else []
+    for name, field, measured in (
+        ("corruptions", "corruptions", cells),
+        ("heatmaps", "heatmap", mapped),
+    ):
+        notes += _of_others(name, field, results["results"], measured)
     return Outcome(
         path=path,
         title=str(results.get("name") or path.resolve().name),
@@ -109,12 +118,28 @@ def read(path: Path) -> Outcome:
             for name in TABLES
         },
         points=tried("tables/corruptions.csv", _csv, []),
-        cells=tried("tables/corruptions_cells.csv", _csv, []),
-        heats=tried("tables/heatmap.npz", _heats, None),
+        cells=cells,
+        heats=heats,
         sizes=tried("cards", lambda folder: _sizes(folder, results["results"], notes), []),
         baseline=_baseline(path, results),
         notes=notes,
     )
+
+
+def _of_others(name: str, field: str, results: list[Row], measured: Sequence[Row]) -> list[str]:
+    """A note where measured cards are not those of the results, as after a call with more seeds that measured none."""
+    if not measured:
+        return []
+    methods = {row.get("method") for row in results}
+    alive = {row.get("id") for row in results if row.get("diverged_at") is None}
+    of_run = {row.get("id") for row in measured if row.get("method") in methods}
+    missing, beside = len(alive - of_run), len(of_run - {row.get("id") for row in results})
+    what = [f"{missing} of {len(alive)} realizations missing"] * bool(missing)
+    what += [f"{beside} of other calls among them"] * bool(beside)
+    if not what:
+        return []
+    again = f"the command with --config.evaluate.{field} measures anew"
+    return [f"{name} were measured of other cards than the results: {', '.join(what)} ({again})"]
 
 
 def _metrics(path: Path, results: Row) -> list[Row]:
