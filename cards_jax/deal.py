@@ -1,17 +1,18 @@
 """Dealing a winning hand: of these cards, the deck with the best validation score that a memory budget allows.
 
 Cards are scored on their holdout images: clean, and under the four corruptions that are published beside the fifteen of
-the benchmark. Neither the test set nor the fifteen are ever looked at.
+the benchmark. Neither the test set nor the fifteen are ever looked at. Cards of several augmentations are tried with
+the gate, whose references take bytes, and without it, where all of them answer.
 """
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from cards_jax import deck_file, gate, tabular, trials
+from cards_jax import deck_file, gate, size, tabular, trials
 from cards_jax.config import ConfigError
 from cards_jax.corruptions import EXTRA
 from cards_jax.deck import BATCH, Deck
@@ -25,11 +26,13 @@ DECKS = 64  # that are scored by one call
 class Dealt:
     """A deck and what it is worth.
 
-    cards: places of its members. accuracy: on clean images; robustness: mean over the four corruptions; score: mean of
-    the five. paper_bytes: the paper's formula; true_bytes: its file, gate and all.
+    cards: places of its members. gated: whether a gate picks among them. accuracy: on clean images; robustness: mean
+    over the four corruptions; score: mean of the five. paper_bytes: the paper's formula; true_bytes: its file, gate and
+    all.
     """
 
     cards: tuple[int, ...]
+    gated: bool
     accuracy: float
     robustness: float
     score: float
@@ -37,16 +40,23 @@ class Dealt:
     true_bytes: int
 
 
-def sub_deck(deck: Deck, cards: Sequence[int]) -> Deck:
-    """A deck of some of the cards, with a gate for their groups, without one where they are one group."""
+def sub_deck(deck: Deck, cards: Sequence[int], gated: bool = True) -> Deck:
+    """A deck of some of the cards: with the gate, if wanted and there is one, for those of several groups."""
     members = tuple(deck.members[i] for i in cards)
     groups = {m.augmentation for m in members}
-    known = gate.part_of(deck.gate, groups) if deck.gate and len(groups) > 1 else None
+    known = gate.part_of(deck.gate, groups) if gated and deck.gate and len(groups) > 1 else None
     return Deck(members, known, deck.meta)
 
 
-def score(deck: Deck, answers: Answers, decks: Sequence[tuple[int, ...]]) -> list[Dealt]:
-    """What these decks are worth, from the answers of all cards."""
+def score(
+    deck: Deck, answers: Answers, decks: Sequence[tuple[int, ...]], gated: bool = True
+) -> list[Dealt]:
+    """What these decks are worth, with the gate or all without, from the answers of all cards."""
+    if not decks:
+        return []
+    if not gated:  # without a distance all cards answer
+        nowhere = np.full_like(answers.distances_CBA, np.nan)
+        answers = dataclasses.replace(answers, distances_CBA=nowhere)
     members_DR = np.zeros((-(-len(decks) // DECKS) * DECKS, len(deck)), np.float32)
     for row, cards in zip(members_DR, decks, strict=False):
         row[list(cards)] = 1
@@ -59,23 +69,23 @@ def score(deck: Deck, answers: Answers, decks: Sequence[tuple[int, ...]]) -> lis
             for part in np.split(members_DR, len(members_DR) // DECKS)
         ]
     )
-    return [
-        _dealt(deck, answers, cards, row) for cards, row in zip(decks, accuracy_DC, strict=False)
-    ]
-
-
-def _dealt(deck: Deck, answers: Answers, cards: tuple[int, ...], accuracy_C) -> Dealt:
-    each = trials.by_name(answers.names, accuracy_C)
-    corrupted = [value for name, value in each.items() if name != CLEAN]
-    some = sub_deck(deck, cards)
-    return Dealt(
-        cards=cards,
-        accuracy=each[CLEAN],
-        robustness=float(np.mean(corrupted)),
-        score=float(np.mean(list(each.values()))),
-        paper_bytes=deck_file.paper_bytes(some),
-        true_bytes=deck_file.true_bytes(some),
-    )
+    paper_R = [size.table(m.content).total.paper for m in deck.members]
+    found = []
+    for cards, accuracy_C in zip(decks, accuracy_DC, strict=False):
+        each = trials.by_name(answers.names, accuracy_C)
+        some = sub_deck(deck, cards, gated)
+        found.append(
+            Dealt(
+                cards=cards,
+                gated=some.gate is not None,
+                accuracy=each[CLEAN],
+                robustness=float(np.mean([x for name, x in each.items() if name != CLEAN])),
+                score=float(np.mean(list(each.values()))),
+                paper_bytes=sum(paper_R[i] for i in cards),
+                true_bytes=deck_file.true_bytes(some),
+            )
+        )
+    return found
 
 
 def search(deck: Deck, answers: Answers, budget: int, most: int = 6) -> list[Dealt]:
@@ -85,23 +95,33 @@ def search(deck: Deck, answers: Answers, budget: int, most: int = 6) -> list[Dea
     Raises ConfigError where no card fits.
     """
     R, most = len(deck), min(most, len(deck))
-    fits = lambda cards: deck_file.true_bytes(sub_deck(deck, cards)) <= budget
-    single = [(i,) for i in range(R) if fits((i,))]
-    if not single:
-        least = min(deck_file.true_bytes(sub_deck(deck, (i,))) for i in range(R))
+    several = lambda cards: len({deck.members[i].augmentation for i in cards}) > 1
+
+    def dealt(hands: Iterable[tuple[int, ...]]) -> list[Dealt]:
+        """Those of these that fit, in both ways."""
+        hands, found = list(hands), []
+        for gated in (False, True) if deck.gate else (False,):
+            bytes_of = lambda cards, g=gated: deck_file.true_bytes(sub_deck(deck, cards, g))
+            wanted = [cards for cards in hands if several(cards) or not gated]
+            fitting = [cards for cards in wanted if bytes_of(cards) <= budget]
+            found += score(deck, answers, fitting, gated)
+        return _sorted(found)
+
+    single = [(i,) for i in range(R)]
+    if sum(math.comb(R, n) for n in range(1, most + 1)) <= EXHAUSTIVE:
+        longer = (itertools.combinations(range(R), n) for n in range(2, most + 1))
+        found = dealt(itertools.chain(single, *longer))
+    else:
+        found = best = dealt(single)
+        while best and len(best[0].cards) < most:
+            held = best[0].cards
+            best = dealt(tuple(sorted((*held, i))) for i in range(R) if i not in held)
+            found = found + best
+    if not found:
+        least = min(deck_file.true_bytes(sub_deck(deck, cards)) for cards in single)
         raise ConfigError(
             f"budget={budget}: allowed is {least:,} bytes, the smallest card, or more"
         )
-    if sum(math.comb(R, n) for n in range(1, most + 1)) <= EXHAUSTIVE:
-        every = itertools.chain(*(itertools.combinations(range(R), n) for n in range(1, most + 1)))
-        return _sorted(score(deck, answers, [cards for cards in every if fits(cards)]))
-    found, decks = [], single
-    while decks:
-        dealt = _sorted(score(deck, answers, decks))
-        found += dealt
-        best = dealt[0].cards
-        longer = [tuple(sorted((*best, i))) for i in range(R) if i not in best]
-        decks = [cards for cards in longer if len(cards) <= most and fits(cards)]
     return _sorted(found)
 
 
@@ -129,7 +149,16 @@ def extras(deck: Deck, data, batch: int = BATCH) -> Answers:
     return trials.answers(deck, sets, data.holdout_labels, batch)
 
 
-COLUMNS = ("cards", "n", "accuracy (%)", "robustness (%)", "score (%)", "paper bytes", "true bytes")
+COLUMNS = (
+    "cards",
+    "n",
+    "gate",
+    "accuracy (%)",
+    "robustness (%)",
+    "score (%)",
+    "paper bytes",
+    "true bytes",
+)
 
 
 def table(deck: Deck, dealt: Sequence[Dealt]) -> str:
@@ -139,6 +168,7 @@ def table(deck: Deck, dealt: Sequence[Dealt]) -> str:
         [
             " ".join(map(str, d.cards)),
             str(len(d.cards)),
+            "yes" if d.gated else "no",
             *map(percent, (d.accuracy, d.robustness, d.score)),
             f"{d.paper_bytes:,.0f}",
             f"{d.true_bytes:,}",
@@ -146,7 +176,7 @@ def table(deck: Deck, dealt: Sequence[Dealt]) -> str:
         for d in dealt
     ]
     names = [f"{i}: {m.name} ({m.augmentation.label})" for i, m in enumerate(deck.members)]
-    shown = tabular.aligned(COLUMNS, body, [True, *[False] * 6])
+    shown = tabular.aligned(COLUMNS, body, [True, False, True, *[False] * 5])
     return "\n".join(names) + "\n\n" + shown
 
 

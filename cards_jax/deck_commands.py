@@ -112,7 +112,7 @@ def deal_hand(args: argparse.Namespace) -> None:
     if args.table:
         files.deliver(args.table, tabular.csv_table(deal.rows(edge)))
     if args.save:
-        _save(deal.sub_deck(d, best.cards), args.save)
+        _save(deal.sub_deck(d, best.cards, best.gated), args.save)
 
 
 def digest(d: Deck) -> str:

@@ -32,14 +32,15 @@ def answers() -> Answers:
     return Answers(NAMES, probabilities, distances, rng.integers(0, K, N), M)
 
 
-def naive(answers: Answers, cards, groups) -> np.ndarray:
+def naive(answers: Answers, cards, groups, gated=True) -> np.ndarray:
     """(C,): one image after another."""
     found = np.zeros(len(answers.names))
     for c in range(len(found)):
         for n in range(N):
             d = answers.distances_CBA[c, n // M]
             there = {groups[r] for r in cards}
-            chosen = [r for r in cards if d[groups[r]] == min(d[list(there)])] or list(cards)
+            near = [r for r in cards if gated and d[groups[r]] == min(d[list(there)])]
+            chosen = near or list(cards)
             mean = answers.probabilities_CRNK[c, chosen, n].astype(np.float64).mean(0)
             found[c] += (mean.argmax() == answers.labels_N[n]) / N
     return found
@@ -49,16 +50,18 @@ def subsets(count: int, most: int):
     return [x for n in range(1, most + 1) for x in itertools.combinations(range(count), n)]
 
 
-def test_scores_are_those_of_every_deck(five, answers):
+@pytest.mark.parametrize("gated", [True, False])
+def test_scores_are_those_of_every_deck(five, answers, gated):
     groups = [0, 1, 0, 1, 1]
     every = subsets(5, 5)
-    for dealt in deal.score(five, answers, every):
-        wanted = naive(answers, dealt.cards, groups)
+    for dealt in deal.score(five, answers, every, gated):
+        wanted = naive(answers, dealt.cards, groups, gated)
+        assert dealt.gated == (gated and len({groups[r] for r in dealt.cards}) == 2)
         assert dealt.accuracy == pytest.approx(wanted[0], abs=1e-6)
         names = [wanted[0], wanted[1:3].mean(), wanted[3:].mean()]
         assert dealt.robustness == pytest.approx(np.mean(names[1:]), abs=1e-6)
         assert dealt.score == pytest.approx(np.mean(names), abs=1e-6)
-    assert [d.cards for d in deal.score(five, answers, every)] == every
+    assert [d.cards for d in deal.score(five, answers, every, gated)] == every
 
 
 def test_answers_are_those_of_the_deck(five):
@@ -76,19 +79,28 @@ def test_answers_are_those_of_the_deck(five):
 
 
 def test_sizes_are_those_of_the_files(five, answers):
-    for dealt in deal.score(five, answers, [(0,), (0, 2), (1, 4, 2)]):
-        some = deal.sub_deck(five, dealt.cards)
-        assert dealt.true_bytes == len(deck_file.encode(some))
-        assert (some.gate is None) == (dealt.cards != (1, 4, 2))
+    for gated in (True, False):
+        for dealt in deal.score(five, answers, [(0,), (0, 2), (1, 4, 2)], gated):
+            some = deal.sub_deck(five, dealt.cards, dealt.gated)
+            assert dealt.true_bytes == len(deck_file.encode(some))
+            assert dealt.paper_bytes == pytest.approx(deck_file.paper_bytes(some))
+            assert (some.gate is not None) == dealt.gated == (gated and dealt.cards == (1, 4, 2))
+
+
+def both_ways(five, answers, hands) -> list[deal.Dealt]:
+    """Every deck once, those of several groups with the gate and without."""
+    ways = [deal.score(five, answers, hands, gated) for gated in (True, False)]
+    return list({(d.cards, d.gated): d for d in itertools.chain(*ways)}.values())
 
 
 def test_the_best_deck_within_a_budget(five, answers):
-    every = deal.score(five, answers, subsets(5, 4))
+    every = both_ways(five, answers, subsets(5, 4))
     budgets = np.quantile([d.true_bytes for d in every], [0.05, 0.3, 0.7, 1])
     for budget in map(int, budgets):
         found = deal.search(five, answers, budget, 4)
         fitting = [d for d in every if d.true_bytes <= budget]
-        assert {d.cards for d in found} == {d.cards for d in fitting}
+        assert {(d.cards, d.gated) for d in found} == {(d.cards, d.gated) for d in fitting}
+        assert len(found) == len(fitting)
         assert found[0].score == max(d.score for d in fitting)
         assert [d.score for d in found] == sorted((d.score for d in found), reverse=True)
 
@@ -101,8 +113,17 @@ def test_greedy_extends_the_best(five, answers, monkeypatch):
     one, two, three = ([d for d in found if len(d.cards) == n] for n in (1, 2, 3))
     best = lambda dealt: max(dealt, key=lambda d: d.score)
     assert best(one).score == max(d.score for d in deal.score(five, answers, subsets(5, 1)))
-    assert all(set(best(one).cards) < set(d.cards) for d in two) and len(two) == 4
-    assert all(set(best(two).cards) < set(d.cards) for d in three) and len(three) == 3
+    assert all(set(best(one).cards) < set(d.cards) for d in two)
+    assert all(set(best(two).cards) < set(d.cards) for d in three)
+    assert len({d.cards for d in two}) == 4 and len({d.cards for d in three}) == 3
+    assert {d.gated for d in two} == {True, False}
+
+
+def test_without_a_gate_all_cards_answer(five, answers):
+    found = deal.search(Deck(five.members), answers, 10**9, 3)
+    assert not any(d.gated for d in found)
+    apart = both_ways(five, answers, subsets(5, 3))
+    assert {d.cards: d.score for d in found} == {d.cards: d.score for d in apart if not d.gated}
 
 
 def test_nothing_fits(five, answers):
@@ -111,7 +132,7 @@ def test_nothing_fits(five, answers):
 
 
 def test_the_front_holds_what_nothing_beats(five, answers):
-    every = deal.score(five, answers, subsets(5, 5))
+    every = both_ways(five, answers, subsets(5, 5))
     front = deal.front(every)
     better = lambda a, b: (
         a.accuracy >= b.accuracy and a.robustness >= b.robustness and a.true_bytes <= b.true_bytes

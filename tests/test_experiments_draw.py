@@ -47,6 +47,7 @@ def untrained(arguments, log, target=None):
     about = {
         "classes": d.classes,
         "data_fingerprint": d.fingerprint,
+        "holdout_hash": d.holdout_hash,
         "config": config.shared_changes(c),
         "versions": {"commit": "c0ffee", "jax": jax.__version__},
     }
