@@ -44,7 +44,7 @@ def measured(findings, out):
         return []
     base = [dealing.given(card, DENSE) for card in dense]
     whole, seeds = max(c.true_bytes for c in base), [c.seed for c in base]
-    choices = [*dealing.chosen(findings, seeds, whole, tuple(SHARES)), *base]
+    choices = [*dealing.chosen(findings, seeds, whole, tuple(SHARES), out), *base]
     return dealing.measured(findings, choices, out)
 
 
@@ -139,18 +139,22 @@ def figure(findings, out):
 
 
 def _drawn(choices, findings, where):
+    whole = max(c.true_bytes for c in dealing.of(choices, DENSE))
+    budgets = {share: share * whole / 1e3 for share in SHARES}
     with draw.figure(6.8, 3.6) as fig:
         for axes, measure in zip(fig.subplots(1, 2), ("clean", "corrupted"), strict=True):
             value = lambda own, m=measure: 100 * np.array([getattr(c, m).mean() for c in own])
             for i, what in enumerate((DECK, CARD)):
-                kinds = [own for share in SHARES if (own := dealing.of(choices, what, share))]
-                x = [np.mean([c.true_bytes for c in own]) / 1e3 for own in kinds]
+                kinds = {s: own for s in SHARES if (own := dealing.of(choices, what, s))}
+                x = [budgets[share] * (1.03, 0.97)[i] for share in kinds]  # no bar hides another
                 style = {"color": draw.COLOURS_OF[i], "marker": MARKERS[what]}
-                draw.bars(axes, x, list(map(value, kinds)), what, **style)
+                draw.bars(axes, x, list(map(value, kinds.values())), what, **style)
             level = value(dealing.of(choices, DENSE)).mean()
             axes.axhline(level, color="#505050", linewidth=0.9, linestyle=(0, (4, 2)))
             axes.set_xscale("log")
-            axes.set_xlabel("File (kB, mean)")
+            axes.minorticks_off()
+            axes.set_xticks(list(budgets.values()), [f"{kb:.0f}" for kb in budgets.values()])
+            axes.set_xlabel("Budget (kB)")
             axes.set_ylabel(f"{measure.capitalize()} accuracy (%)")
         draw.legend(fig, 2)
         text = "Chosen on holdout images. Bars: smallest to largest seed; dashes: dense, AugMix."

@@ -25,7 +25,7 @@ from lab import (  # noqa: E402
     scales,
 )
 
-from cards_jax import config, data, folder, main, models, pack  # noqa: E402
+from cards_jax import config, data, deal, folder, main, models, pack  # noqa: E402
 
 NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py"))
 
@@ -204,3 +204,23 @@ def test_decks_go_on_where_they_stopped_and_are_measured_once(workdir, tmp_path,
     measured((4, 2), "stopped")
     assert not asked
     assert not list((tmp_path / "stopped").rglob("*.part.npz"))
+
+
+@pytest.mark.slow
+def test_decks_within_a_budget_fit_and_are_dealt_once(workdir, monkeypatch):
+    monkeypatch.setattr(process.Calls, "run", lambda calls, *of: untrained(*of))
+    experiment = __import__("budget").EXPERIMENT
+    assert command.main(experiment, [f"--workdir={workdir}"]) == 0
+    monkeypatch.setattr(deal, "extras", None)  # nothing answers again
+    assert command.main(experiment, ["draw", f"--workdir={workdir}"]) == 0
+    with (workdir / "figures" / "budget" / "budget.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    whole = max(int(r["true_bytes"]) for r in rows if r["what"] == "dense, AugMix")
+    by_kind = {(r["seed"], r["share"], r["what"]): r for r in rows}
+    decks_ = [r for r in rows if r["what"] == "best deck"]
+    assert {r["seed"] for r in decks_} == {"0", "1"}
+    for row in decks_:
+        card = by_kind[row["seed"], row["share"], "best card"]
+        assert card["size"] == "1" and 1 <= int(row["size"]) <= 6
+        assert float(row["holdout_score"]) >= float(card["holdout_score"])
+        assert max(int(row["true_bytes"]), int(card["true_bytes"])) <= float(row["share"]) * whole

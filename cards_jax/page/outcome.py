@@ -128,7 +128,7 @@ def read(path: Path) -> Outcome:
 
 def _of_others(name: str, field: str, results: list[Row], measured: Sequence[Row]) -> list[str]:
     """A note where measured cards are not those of the results, as after a call with more seeds that measured none."""
-    if not measured:
+    if not all(row.get("id") for row in measured):  # nobody can tell
         return []
     methods = {row.get("method") for row in results}
     alive = {row.get("id") for row in results if row.get("diverged_at") is None}
@@ -136,7 +136,7 @@ def _of_others(name: str, field: str, results: list[Row], measured: Sequence[Row
     missing, beside = len(alive - of_run), len(of_run - {row.get("id") for row in results})
     what = [f"{missing} of {len(alive)} realizations missing"] * bool(missing)
     what += [f"{beside} of other calls among them"] * bool(beside)
-    if not what:
+    if not (measured and what):
         return []
     again = f"the command with --config.evaluate.{field} measures anew"
     return [f"{name} were measured of other cards than the results: {', '.join(what)} ({again})"]

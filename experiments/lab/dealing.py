@@ -2,12 +2,13 @@
 
 import collections
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cards_jax import deal
+from cards_jax import deal, files
 from cards_jax.config import ConfigError
 from cards_jax.evaluate import bootstrap
 from cards_jax.evaluate.bootstrap import Estimate
@@ -16,6 +17,7 @@ from lab.collect import Card, Findings
 from lab.decks import ADAPTIVE, AGNOSTIC, Kind
 
 DECK, CARD = "best deck", "best card"
+VERSION = 1  # of what is kept
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,32 +49,51 @@ def given(card: Card, what: str) -> Choice:
     return Choice(1.0, what, card.result["seed"], (card,), False, None, card.result["true_bytes"])
 
 
-def chosen(findings: Findings, seeds: Sequence[int], whole: int, shares: Sequence[float]):
+def chosen(
+    findings: Findings, seeds: Sequence[int], whole: int, shares: Sequence[float], out: Path
+) -> Iterator[Choice]:
     """For every seed and budget the best deck, which may be one card, and the best card; none where no card fits.
 
-    whole: the bytes of which the budgets are shares.
+    whole: the bytes of which the budgets are shares. What was dealt before, for whichever experiment, is read.
     """
     hands = collections.defaultdict(list)
     for card in findings.cards:
         if card.alive:
             hands[card.result["seed"]].append(card)
     for seed in seeds:
-        yield from _of_seed(findings, seed, hands[seed], whole, shares)
-
-
-def _of_seed(findings, seed, hand, whole, shares) -> Iterator[Choice]:
-    deck, data = decks.of_cards(hand, findings.scale.references)
-    print(f"seed {seed}: {len(hand)} cards answer {len(data.holdout_images):,} holdout images")
-    answers = deal.extras(deck, data)
-    for share in shares:
+        hand = hands[seed]
+        references, budgets = findings.scale.references, [int(share * whole) for share in shares]
+        about = [VERSION, [files.sha256(card.path) for card in hand], references, budgets]
+        place = out.parents[1] / "decks" / f"dealt-{decks.digest(about)}.json"
         try:
-            dealt = deal.search(deck, answers, int(share * whole))
+            rows = json.loads(place.read_text())
+        except (OSError, ValueError):
+            rows = _dealt(seed, hand, references, budgets)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            files.write_atomically(place, json.dumps(rows))
+        for row in rows:
+            cards = tuple(hand[i] for i in row["cards"])
+            share = shares[budgets.index(row["budget"])]
+            about = (row[k] for k in ("gated", "score", "true_bytes"))
+            yield Choice(share, row["what"], seed, cards, *about)
+
+
+def _dealt(seed: int, hand: Sequence[Card], references: int, budgets: Sequence[int]) -> list[dict]:
+    """A row for the best deck and one for the best card of every budget that a card fits."""
+    deck, data = decks.of_cards(hand, references)
+    print(f"seed {seed}: {len(hand)} cards answer {len(data.holdout_images):,} holdout images")
+    answers, rows = deal.extras(deck, data), []
+    for budget in budgets:
+        try:
+            dealt = deal.search(deck, answers, budget)
         except ConfigError:
             continue
         single = next(d for d in dealt if len(d.cards) == 1)
-        for what, best in ((DECK, dealt[0]), (CARD, single)):
-            cards = tuple(hand[i] for i in best.cards)
-            yield Choice(share, what, seed, cards, best.gated, best.score, best.true_bytes)
+        rows += [
+            {"budget": budget, "what": what, **dataclasses.asdict(best)}
+            for what, best in ((DECK, dealt[0]), (CARD, single))
+        ]
+    return rows
 
 
 def measured(findings: Findings, choices: Sequence[Choice], out: Path) -> list[Choice]:

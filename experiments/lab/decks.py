@@ -26,6 +26,7 @@ from cards_jax.progress import Progress
 from cards_jax.trials import CLEAN, Trial
 from lab import measure
 from lab.collect import Card
+from lab.follow import PLAIN_SECONDS
 from lab.measure import Wanted
 
 AUGMENTS = ("augmix", "gaussian")
@@ -128,7 +129,7 @@ def measured(
     if new:
         cards = list(dict.fromkeys(card for _, hand in new.values() for card in hand))
         say(f"{len(new)} decks and cards, made of {len(cards)} cards, on {source.name}")
-        begun = keep / "decks" / f"{_digest(list(new))}.part.npz"
+        begun = keep / "decks" / f"{digest(list(new))}.part.npz"
         right = _right(cards, list(new.values()), settings, clean, source, begun)
         for name, *mine in zip(new, *right, strict=True):
             known[name] = tuple(mine)
@@ -185,7 +186,8 @@ def _right(cards, hands, settings, clean: Clean, source: Source, begun: Path) ->
 
     found = list(_read(begun) or ())
     cells = len(source.names) * len(SEVERITIES)
-    progress = Progress(len(clean.labels) + cells * len(source.labels), len(cards), 1)
+    total = len(clean.labels) + cells * len(source.labels)
+    progress = Progress(total, len(cards), 1, every=PLAIN_SECONDS)
     progress.label, done = "decks", sum(x[0].size for x in found)
     for name in ("", *source.names)[_names_done(found) :]:
         for images, labels in _sets(name, clean, source):
@@ -253,14 +255,15 @@ def _names(hands, settings: gate.Settings, source: Source) -> list[str]:
     hashes = {card: files.sha256(card.path) for _, hand in hands for card in hand}
     about = [VERSION, source.identity, len(source.labels)]
     return [
-        _digest(
+        digest(
             [about, [hashes[card] for card in hand], settings.written() if way == ADAPTIVE else ""]
         )
         for way, hand in hands
     ]
 
 
-def _digest(what: Any) -> str:
+def digest(what: Any) -> str:
+    """A name of what is kept, by all that it depends on."""
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
