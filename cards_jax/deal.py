@@ -89,7 +89,7 @@ def score(
 
 
 def search(deck: Deck, answers: Answers, budget: int, most: int = 6) -> list[Dealt]:
-    """Decks of one to `most` of the cards that fit the budget (true bytes), the best score first.
+    """Decks of one to `most` of the cards, gated or not, that fit the budget (true bytes), the best score first.
 
     All of them where they are few; else the best deck of n + 1 is looked for among those that extend the best of n.
     Raises ConfigError where no card fits.
